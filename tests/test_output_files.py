@@ -170,10 +170,11 @@ def test_many_threads_claim_in_turn(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("name", ["file", "file/out"])
+@pytest.mark.parametrize("name", ["file", "file/out", "link"])
 def test_a_file_cannot_be_claimed_as_a_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidArgumentError, match="file is not a folder"), claim_output(tmp_path / name):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InvalidArgumentError, match=r"(file|link) is not a folder"), claim_output(tmp_path / name):
         raise AssertionError
 
 

@@ -173,7 +173,7 @@ def _make_folders(folder: Path) -> list[Path]:
     """Create a folder with its parents; return those that were missing, the outermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
     for path in (folder, *folder.parents):
-        if os.path.lexists(path) and not path.is_dir():
+        if path.is_file() or (path.is_symlink() and not path.exists()):
             raise InvalidArgumentError(f"{path} is not a folder. Choose a folder with -o.")
     with contextlib.suppress(FileExistsError):  # another process has just removed it, and it is created again below
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,8 @@ def _open_locked(path: Path) -> int | None:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:  # another process has just removed the folder, which was empty
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return None
     try:
         if _try_lock(file) and path.exists() and os.path.samestat(os.fstat(file), path.stat()):

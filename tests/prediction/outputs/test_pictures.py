@@ -26,7 +26,7 @@ from support.predictions import ABC, COLORS, make_labeled, make_prediction
 
 def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
-    (tmp_path / "x.png").write_bytes(encode_labels(make_labeled(labels)))
+    (tmp_path / "x.png").write_bytes(encode_labels(tmp_path / "x.png", make_labeled(labels)))
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), labels)
@@ -36,7 +36,7 @@ def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path:
 def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
     classes = describe_classes(parse_description({"names": [str(i) for i in range(300)]}))
     labels = np.array([[0, 299], [256, 1]], np.uint16)
-    (tmp_path / "x.png").write_bytes(encode_labels(make_labeled(labels, classes=classes)))
+    (tmp_path / "x.png").write_bytes(encode_labels(tmp_path / "x.png", make_labeled(labels, classes=classes)))
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), labels)
 
 
@@ -51,7 +51,9 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
 def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(parse_description(described))
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    (tmp_path / "x.png").write_bytes(encode_labels(make_labeled(labels, classes=classes, label_values="dataset")))
+    (tmp_path / "x.png").write_bytes(
+        encode_labels(tmp_path / "x.png", make_labeled(labels, classes=classes, label_values="dataset"))
+    )
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
     np.testing.assert_array_equal(read, labels)
     assert unlisted == []
@@ -59,7 +61,9 @@ def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described:
 
 def test_label_values_dataset_writes_mask_values(tmp_path: Path) -> None:
     classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}}))
-    (tmp_path / "x.png").write_bytes(encode_labels(make_labeled([[0, 1]], classes=classes, label_values="dataset")))
+    (tmp_path / "x.png").write_bytes(
+        encode_labels(tmp_path / "x.png", make_labeled([[0, 1]], classes=classes, label_values="dataset"))
+    )
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
 
 
