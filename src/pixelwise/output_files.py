@@ -268,12 +268,16 @@ def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwri
         raise InvalidArgumentError(f"{found[0]} {reason}{f' ({changes})' if changes else ''}{more}. {advice}{way_out}.")
 
 
-def relate_path(path: Path, output: Path) -> str:
-    """Return a path of a request as seen from the folder of the output, which may be moved together with it."""
-    try:
-        return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
-    except ValueError:  # on another drive
-        return path.resolve().as_posix()
+def relate_paths(paths: Iterable[str | Path], output: Path) -> str:
+    """Return paths of a request as seen from the folder of the output, which may be moved together with them."""
+
+    def relate(path: Path) -> str:
+        try:
+            return Path(os.path.relpath(path, output.resolve().parent)).as_posix()
+        except ValueError:  # on another drive
+            return path.as_posix()
+
+    return ", ".join(relate(Path(path).resolve()) for path in paths)
 
 
 def measure(path: Path) -> tuple[int, str]:

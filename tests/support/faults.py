@@ -100,6 +100,11 @@ def remove(name: str) -> Plant:
     return lambda root: (root / name).unlink()
 
 
+def rename_masks(root: Path) -> None:
+    for path in (root / "masks").glob("*/*.png"):
+        path.rename(path.with_name(f"truth of {path.name}"))
+
+
 def describe(text: str | None) -> Plant:
     def plant(root: Path) -> None:
         (root / "dataset.yaml").unlink()
@@ -227,6 +232,13 @@ FAULTS = [
     # files and pairs
     Fault(code="missing_mask", plant=remove("masks/train/1.png"), files=("images/train/1.png",),
           message="1 image without a mask: images/train/1.png", fix="Add a mask"),
+    Fault(code="unlabeled_images", plant=put("images/test/9.png", noise()), files=("images/test/9.png",),
+          message="1 test image without a mask: images/test/9.png", fix="They are not used"),
+    Fault(code="pairing", plant=rename_masks, message=r"paired by one pattern, such as 0\.png with truth of 0\.png",
+          fix="If this is wrong"),
+    Fault(code="unread_folder", plant=combine(*(put(f"previews/{i}.png", noise(i)) for i in range(9))),
+          files=tuple(f"previews/{i}.png" for i in range(9)),
+          message=r"1 folder of images that nothing reads: previews \(9\)", fix="If they"),
     Fault(code="orphan_mask", plant=put("masks/train/9.png", mask(0, 1, 2)), files=("masks/train/9.png",),
           message="1 mask without an image: masks/train/9.png", fix="Add an image"),
     Fault(code="same_stem", plant=put_as("images/train/0.bmp", "BMP", noise()), also=(),

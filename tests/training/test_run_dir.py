@@ -132,9 +132,10 @@ def test_the_default_folder_is_the_first_that_is_free(tmp_path: Path) -> None:
     for number in (1, 2, 4):
         (runs / f"streets-unet-{number}").mkdir(parents=True)
     with ExitStack() as claims:
-        assert claim_default_folder(data, "unet", claims, runs) == runs / "streets-unet-3"
-        assert claim_default_folder(data, "fcn", claims, runs) == runs / "streets-fcn-1"
+        assert claim_default_folder([data], "unet", claims, runs) == runs / "streets-unet-3"
+        assert claim_default_folder([data], "fcn", claims, runs) == runs / "streets-fcn-1"
         assert (runs / "streets-fcn-1").exists()
+        assert claim_default_folder([data, Path("cells")], "fcn", claims, runs) == runs / "streets+cells-fcn-1"
     assert not (runs / "streets-fcn-1").exists()  # nothing was written
 
 
@@ -142,4 +143,4 @@ def test_the_default_folder_is_named_after_a_relative_path_too(tmp_path: Path, m
     (tmp_path / "cells").mkdir()
     monkeypatch.chdir(tmp_path / "cells")
     with ExitStack() as claims:
-        assert claim_default_folder(Path(), "unet", claims) == Path("runs/cells-unet-1")
+        assert claim_default_folder([Path()], "unet", claims) == Path("runs/cells-unet-1")

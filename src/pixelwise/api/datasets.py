@@ -18,7 +18,7 @@ from pixelwise.api.options import (
     Seed,
     Settings,
     StrPath,
-    to_path,
+    to_paths,
 )
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
@@ -47,7 +47,7 @@ def check(
     """Report problems in a dataset and how to fix them.
 
     Args:
-        data: Dataset folder. Every image and mask in it is read.
+        data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
@@ -70,10 +70,10 @@ def check(
         ()
     """
     from pixelwise.checks.runner import require_valid_resolution, run_checks
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.output_files import relate_path, require_replaceable_files, write_marked
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
     from pixelwise.reports.check_report import render_check_report
 
     require_valid_resolution(resolution)
@@ -81,10 +81,10 @@ def check(
     if len({path.resolve() for path in paths}) < len(paths):
         raise InvalidArgumentError(f"json_path and html_path are both {paths[0]}. Choose two files.")
     request = {"format": format, "resolution": resolution, "group_by": group_by}
-    requests = [{"data": relate_path(Path(data), path), **request} for path in paths]
+    requests = [{"data": relate_paths(to_paths(data), path), **request} for path in paths]
     for path, own in zip(paths, requests, strict=True):
         require_replaceable_files([path], "check", own, overwrite=overwrite)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
@@ -111,7 +111,7 @@ def convert(
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
-        data: Dataset folder, which is only read.
+        data: Dataset folder, or several; they are only read.
         output: Folder to write: new, empty, or written by the same request. Its files appear when all are complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
@@ -130,9 +130,9 @@ def convert(
         20
     """
     from pixelwise.conversion import convert_dataset
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(Dataset.load(to_path(data), format), Path(output), to, overwrite=overwrite)
+    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to, overwrite=overwrite)
 
 
 @wrap_path_errors()
@@ -153,7 +153,7 @@ def plan(
     """Choose network, sample size and schedule for a dataset, this machine and a time budget.
 
     Args:
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         budget: Time for the whole run, in seconds or as text.
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
@@ -180,7 +180,7 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.output_files import relate_path, require_replaceable_files, write_marked
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
@@ -190,9 +190,14 @@ def plan(
     changes |= {key: value for key, value in named.items() if value is not None}
     request: dict[str, object] = {}
     if output is not None:
-        request = {"data": relate_path(Path(data), Path(output)), "device": device, "precision": precision, **changes}
+        request = {
+            "data": relate_paths(to_paths(data), Path(output)),
+            "device": device,
+            "precision": precision,
+            **changes,
+        }
         require_replaceable_files([Path(output)], "plan", request, overwrite=overwrite)
-    training_data = prepare_data(Path(data), Config().replace(changes))
+    training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)
     config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
     if output is not None:

@@ -103,7 +103,7 @@ def evaluate(
 
     Args:
         model: Run folder or model file.
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
@@ -129,35 +129,35 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks import CODES
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import relate_path, require_replaceable_files, write_marked
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
 
     request: dict[str, Any] = {}
     if json_path:
-        request = {"model": read_checksum(to_path(model)), "data": relate_path(Path(data), Path(json_path))}
+        request = {"model": read_checksum(to_path(model)), "data": relate_paths(to_paths(data), Path(json_path))}
         request |= {"split": split, "format": format, "precision": precision}
         require_replaceable_files([Path(json_path)], "evaluate", request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+        logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
-            logger.warning(f"{data} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
+            logger.warning(f"{dataset.location} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
+        raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     scores = counts.compute_scores(predictor.classes.names)
-    scores |= {"split": chosen, "model": str(model), "data": str(data)}
+    scores |= {"split": chosen, "model": str(model), "data": " ".join(map(str, to_paths(data)))}
     if json_path:
         write_marked(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode(), "evaluate", request)
     return scores
@@ -308,7 +308,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
@@ -325,7 +325,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)

@@ -46,7 +46,10 @@ class Option:
     """Text of the default in the help; None: the default value, if it has one."""
 
 
-Data = Annotated[StrPath, Argument(help="Dataset folder, such as one with images/ and masks/.")]
+Data = Annotated[
+    StrPath | Sequence[StrPath],
+    Argument(help="Dataset folder, such as one with images/ and masks/; several are joined.", metavar="DATA"),
+]
 Model = Annotated[StrPath, Argument(help="Run folder or model file.")]
 Format = Annotated[
     str | None,

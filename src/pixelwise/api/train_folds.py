@@ -61,7 +61,7 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
             scores = train_fold(run, options, world, started)
         except INTERRUPTIONS:
             logger.info(
-                f"resume all folds with: pixelwise train {run.arguments['dataset'].root} -o {folds.path} --resume"
+                f"resume all folds with: pixelwise train {run.arguments['dataset'].location} -o {folds.path} --resume"
             )
             raise
         except InvalidArgumentError:

@@ -23,8 +23,8 @@ from pixelwise.api.config_diff import (
 )
 from pixelwise.api.train_options import TrainOptions
 from pixelwise.config import Config, load_config
-from pixelwise.data.dataset import Dataset
 from pixelwise.data.file_records import record_files, write_file_records
+from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
@@ -110,7 +110,7 @@ def resume_run(options: TrainOptions, world: World) -> PreparedRun:
     if checkpoint and checkpoint.finished and folder.report.exists() and not select_effective(changes):
         logger.info(f"{folder.path} is finished; nothing to do.")
         return PreparedRun(folder, arguments={})
-    dataset = drop_excluded(Dataset.load(options.data, config.data.format), exclusions or ())
+    dataset = drop_excluded(load_datasets(options.data, config.data.format), exclusions or ())
     if options.allow_changes:
         changes += compare_files(folder, dataset)
     else:
@@ -221,8 +221,8 @@ def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
     """Raise CheckpointError if the dataset has other classes than the run."""
     if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
         raise CheckpointError(
-            f"the classes of {data.dataset.root} differ from those of the run (see {folder.classes}). Restore them, or "
-            f"start a new run."
+            f"the classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
+            f"Restore them, or start a new run."
         )
 
 
@@ -272,7 +272,7 @@ def train_run(
     folder, config = prepared.folder, prepared.config.training
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].root} -o {folder.path} --resume"
+    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].location} -o {folder.path} --resume"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):

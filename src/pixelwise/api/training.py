@@ -9,7 +9,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pixelwise.api.options import Data, Device, Format, GroupBy, Option, Overwrite, Precision, Seed, Settings, StrPath
+from pixelwise.api.options import (
+    Data,
+    Device,
+    Format,
+    GroupBy,
+    Option,
+    Overwrite,
+    Precision,
+    Seed,
+    Settings,
+    StrPath,
+    to_paths,
+)
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
@@ -74,7 +86,7 @@ def train(
     and all return the same result.
 
     Args:
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         output: Run folder. Without `resume`, a folder that contains a run is refused. None: `runs/DATA-NETWORK-N`.
         format: Dataset format; None: detected.
         group_by: Rule that finds the group of an image: a regular expression on the names, or FILE.csv:COLUMN. A group
@@ -148,7 +160,7 @@ def train(
     if folds is not None:
         require_valid_num_folds(folds)
     options = TrainOptions(
-        data=Path(data),
+        data=to_paths(data),
         output=None if output is None else Path(output),
         changes={**settings, **{key: value for key, value in named.items() if value is not None}},
         config=None if config is None else load_config(config),

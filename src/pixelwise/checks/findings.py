@@ -10,6 +10,12 @@ Severity = Literal["error", "warning", "note"]
 CODES: Mapping[str, tuple[Severity, str]] = {
     # files and pairs
     "missing_mask": ("error", "an image has no mask"),
+    "unlabeled_images": ("note", "the images of a test split have no masks"),
+    "pairing": ("note", "names of images and masks differ in a pattern, or an image has several masks"),
+    "unread_folder": (
+        "note",
+        "a folder contains as many pictures as there are images next to it, and nothing reads them",
+    ),
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),
@@ -17,6 +23,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "unused_list": ("error", "a split list contradicts others, or its name does not say that it is the one to use"),
     "not_listed": ("warning", "an image with a mask is in no split list, so it is not used"),
     "split_lists": ("note", "split lists define the splits"),
+    "classes_differ": ("warning", "one of several DATA folders lacks classes of the others"),
     "foreign_file": ("warning", "a file in an image or mask folder is not an image"),
     "too_few_pairs": ("error", "no images are available for training or for validation"),
     "broken_link": ("error", "a symbolic link points to a file that does not exist"),

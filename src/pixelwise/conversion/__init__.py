@@ -18,7 +18,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import require_known
 from pixelwise.files import READ_ERRORS
-from pixelwise.output_files import OutputManifest, claim_output, relate_path, remove_files
+from pixelwise.output_files import OutputManifest, claim_output, relate_paths, remove_files
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def convert_dataset(dataset: Dataset, output: Path, to: str, *, overwrite: bool 
         InvalidArgumentError: The folder has such files, or another process writes to it.
     """
     require_known("format to write", [to], WRITERS)
-    request = {"data": relate_path(dataset.root, output), "to": to}
+    request = {"data": relate_paths(dataset.folders, output), "to": to}
     with claim_output(output, request) as claim:
         manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         temporary = output / ".pixelwise.part"

@@ -2,6 +2,7 @@
 
 import html
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,7 @@ class Dataset:
     """
 
     root: Path
+    """The folder of the dataset; of several, the one that contains them all."""
     format: str
     index: DatasetIndex
     """Samples and the files that belong to none, as the format found them."""
@@ -72,6 +74,8 @@ class Dataset:
     """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
+    joined_folders: tuple[Path, ...] = ()
+    """The folders of a dataset that was loaded from several; empty for one."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -128,6 +132,16 @@ class Dataset:
             nodata=description.nodata,
             mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the dataset, mostly one."""
+        return self.joined_folders or (self.root,)
+
+    @property
+    def location(self) -> str:
+        """The folders as words of a command."""
+        return shlex.join(map(str, self.folders))
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -238,7 +252,8 @@ class Dataset:
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for file in {self.get_image_file(sample), self.get_mask_file(sample)}:
+            more = map(self.get_relative_path, sample.more_mask_paths)
+            for file in {self.get_image_file(sample), self.get_mask_file(sample), *more}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 

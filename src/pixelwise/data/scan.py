@@ -145,6 +145,8 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
     location = stats.sample.mask_location
     _require_complete(stats.mask_file, location)
+    for path in stats.sample.more_mask_paths:
+        _require_complete(inspect_file(path), str(path))
     mask = dataset.read_mask(stats.sample)
     try:
         values = mask_values(mask, dataset.resolved_classes.coding if dataset.resolved_classes else "index")

@@ -57,7 +57,7 @@ class _ThumbnailCache:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.samples_by_file = dataset.map_files_to_samples()
-        paths = {path for sample in dataset.samples for path in (sample.image_path, sample.mask_path)}
+        paths = {path for sample in dataset.samples for path in sample.paths}
         # A file with several samples, such as an archive, has no picture of its own.
         self.containers = set(map(dataset.get_relative_path, paths)) - self.samples_by_file.keys()
         mask_paths = [sample.mask_path for sample in dataset.samples] + list(dataset.index.masks_without_image)
@@ -80,7 +80,7 @@ class _ThumbnailCache:
         return list(entries)[:MAX_FILES]
 
     def list_files(self, entry: Entry) -> set[str]:
-        paths = [entry] if isinstance(entry, Path) else [entry.image_path, entry.mask_path]
+        paths = [entry] if isinstance(entry, Path) else entry.paths
         return set(map(self.dataset.get_relative_path, paths))
 
     def draw(self, entries: Iterable[Entry]) -> None:

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,11 @@ class RunFolder:
         write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
 
 
-def claim_default_folder(data: Path, network: str, claims: ExitStack, parent: Path = Path("runs")) -> Path:
-    """Return the first free folder `runs/DATA-NETWORK-N`; `claims` gets the claim on it."""
-    stem = f"{data.resolve().name}-{network.rpartition(':')[2]}"
+def claim_default_folder(
+    data: Sequence[str | Path], network: str, claims: ExitStack, parent: Path = Path("runs")
+) -> Path:
+    """Return the first free folder `runs/DATA-NETWORK-N`, or `runs/DATA+DATA-NETWORK-N`, and claim it."""
+    stem = f"{'+'.join(Path(folder).resolve().name for folder in data)}-{network.rpartition(':')[2]}"
     for number in itertools.count(1):
         folder = parent / f"{stem}-{number}"
         if not folder.exists():

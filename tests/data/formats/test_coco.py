@@ -388,6 +388,10 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
         (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
         (document(annotation([SQUARE], image_id=9)), "annotation 17: belongs to image 9, which is not listed"),
+        (
+            document(*(annotation([SQUARE], image_id=9, id=n) for n in (17, 18))),
+            "annotation 17: belongs to image 9, annotation 18: belongs to image 9, which is not listed",
+        ),
         (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (

@@ -66,7 +66,7 @@ class _Lists:
     paths: Mapping[Split, Path]
     entries: Mapping[Split, Sequence[_Entry]]
     is_usable: bool = True
-    """False where the names do not tell which list is the one to use."""
+    """False where the names do not say which list is to be used."""
     num_folds: int = 0
     """Number of folds in the document, of which the first is used; 0: it has none."""
 
@@ -127,6 +127,8 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
             return "train" not in lists.paths
         return split != "test" or bool(used.samples["test"])
 
+    is_labeled = bool(used.samples.get("test"))
+    unlabeled = [p for p in index.images_without_mask if used.unpaired.get(p) == "test" and not is_labeled]
     names = ", ".join(dict.fromkeys(path.name for path in lists.paths.values()))
     folds = f", of whose {lists.num_folds} folds the first is used" if lists.num_folds else ""
     faults = [
@@ -159,6 +161,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
         index,
         samples=tuple(samples),
         images_without_mask=tuple(filter(is_wanted, index.images_without_mask)),
+        unlabeled_images=(*index.unlabeled_images, *unlabeled),
         masks_without_image=tuple(filter(is_wanted, index.masks_without_image)),
         foreign_files=tuple(path for path in index.foreign_files if path not in lists.paths.values()),
         faults=(*index.faults, *(fault for fault in faults if fault.files)),
@@ -324,7 +327,7 @@ def _read_folder(files: Sequence[Path], finder: _Finder) -> Iterator[_Lists]:
         if split is None and not is_trainval:
             continue
         read = [entry for _, line in read_lines(path) if not line.startswith("#") for entry in finder.split_line(line)]
-        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them are no lists
+        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them do not list images
             read = [entry for number, entry in enumerate(read) if number or finder.find(entry.image)]
             if not any(finder.find(entry.image) for entry in read):
                 continue
