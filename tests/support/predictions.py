@@ -29,7 +29,7 @@ def make_labeled(
 ) -> LabeledImage:
     """Return an image with these labels."""
     array = np.asarray(labels, np.uint8 if len(classes.names) <= 256 else np.uint16)
-    return LabeledImage(array, classes, name, source, georeference, label_values)
+    return LabeledImage(array, classes, name, source, georeference, label_values=label_values)
 
 
 def make_prediction(labels: Any, *, num_classes: int = 3, logits: Any = None) -> Prediction:
