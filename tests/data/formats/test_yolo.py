@@ -264,7 +264,7 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     [
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
-        ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
+        ("train: images/train\nnames: []\n", "'names' lists no classes. Add their names"),
         ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         (
