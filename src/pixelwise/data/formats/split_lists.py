@@ -128,6 +128,8 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
             return "train" not in lists.paths
         return split != "test" or bool(used.samples["test"])
 
+    is_labeled = bool(used.samples.get("test"))
+    unlabeled = [p for p in index.images_without_mask if used.unpaired.get(p) == "test" and not is_labeled]
     names = ", ".join(dict.fromkeys(path.name for path in lists.paths.values()))
     folds = f", of whose {lists.num_folds} folds the first is used" if lists.num_folds else ""
     faults = [
@@ -160,6 +162,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
         index,
         samples=tuple(samples),
         images_without_mask=tuple(filter(is_wanted, index.images_without_mask)),
+        unlabeled_images=(*index.unlabeled_images, *unlabeled),
         masks_without_image=tuple(filter(is_wanted, index.masks_without_image)),
         foreign_files=tuple(path for path in index.foreign_files if path not in lists.paths.values()),
         faults=(*index.faults, *(fault for fault in faults if fault.files)),
