@@ -58,8 +58,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def encode_image(pixels: Array) -> tuple[bytes, str]:
-    """Encode (H, W, C) uint8 or uint16 without loss: PNG for 1 or 3 channels, else TIFF. Return it and its suffix."""
-    channels = pixels.shape[2]
+    """Encode (H, W, C) without loss: PNG for 1 or 3 channels of uint8 or uint16, else TIFF. Return it and its suffix."""
+    channels = 0 if pixels.dtype.kind == "f" else pixels.shape[2]
     if channels == 1:
         return encode_png(pixels[..., 0]), ".png"
     if channels == 3:
