@@ -25,10 +25,10 @@ ENGINE = {"--engine"}
 
 # Command → its arguments, in order, and its options. Add a new option here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"}),
-    "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
+    "check": (["DATA"], {"--format", "--masks", "--resolution", "--group-by", "--json", "--html"}),
+    "convert": (["DATA"], {"--to", "--format", "--masks"} | OUTPUT),
     "demo": ([], OUTPUT | WHERE),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | WHERE | ENGINE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--masks", "--json"} | WHERE | ENGINE),
     "export": (
         ["MODEL"],
         {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT,
@@ -37,7 +37,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "info": ([], set()),
     "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT),
     "networks": (["NAME"], {"--size", "--channels", "--classes", "--encoder", "--set"}),
-    "plan": (["DATA"], {"--budget", "--network", "--set", "--seed", "--format", "--group-by"} | OUTPUT | WHERE),
+    "plan": (
+        ["DATA"],
+        {"--budget", "--network", "--set", "--seed", "--format", "--masks", "--group-by"} | OUTPUT | WHERE,
+    ),
     "predict": (
         ["MODEL", "INPUT"],
         {
@@ -55,13 +58,14 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
         | WHERE
         | ENGINE,
     ),
-    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format"} | OUTPUT),
+    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format", "--masks"} | OUTPUT),
     "train": (
         ["DATA"],
         {"--config", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
         | {
             "--deterministic",
             "--format",
+            "--masks",
             "--group-by",
             "--folds",
             "--skip-invalid",

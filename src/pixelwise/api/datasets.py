@@ -12,6 +12,7 @@ from pixelwise.api.options import (
     Format,
     GroupBy,
     JsonPath,
+    Masks,
     Option,
     Precision,
     Seed,
@@ -33,6 +34,7 @@ def check(
     data: Data,
     *,
     format: Format = None,
+    masks: Masks = None,
     resolution: Annotated[
         tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
     ] = None,
@@ -47,6 +49,7 @@ def check(
     Args:
         data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
@@ -73,7 +76,7 @@ def check(
     from pixelwise.reports.check_report import write_check_report
 
     require_valid_resolution(resolution)
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
@@ -95,6 +98,7 @@ def convert(
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
+    masks: Masks = None,
 ) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
 
@@ -103,6 +107,7 @@ def convert(
         output: Folder to write, new or empty. It appears only when it is complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
 
     Returns:
         The folder, the number of images, and notes on what the format cannot express.
@@ -119,7 +124,7 @@ def convert(
     from pixelwise.conversion import convert_dataset
     from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to)
+    return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to)
 
 
 @wrap_path_errors()
@@ -130,6 +135,7 @@ def plan(
     network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     format: Format = None,
+    masks: Masks = None,
     group_by: GroupBy = None,
     output: Annotated[StrPath | None, Option(help="Config file to write.", short="-o", metavar="FILE")] = None,
     device: Device = "auto",
@@ -144,6 +150,7 @@ def plan(
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
         device: Device to plan for.
@@ -170,7 +177,13 @@ def plan(
 
     started = budget_start()  # like the run that it plans: imports included
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
-    named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
+    named = {
+        "data.format": format,
+        "data.masks": masks,
+        "data.group_by": group_by,
+        "network.name": network,
+        "training.seed": seed,
+    }
     changes |= {key: value for key, value in named.items() if value is not None}
     training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)

@@ -17,6 +17,7 @@ from pixelwise.api.options import (
     Format,
     InferencePrecision,
     JsonPath,
+    Masks,
     Model,
     Option,
     Settings,
@@ -91,6 +92,7 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     format: Format = None,
+    masks: Masks = None,
     json_path: JsonPath = None,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
@@ -103,6 +105,7 @@ def evaluate(
         data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
         device: Device of the network.
         precision: Numerical precision of the network.
@@ -130,7 +133,7 @@ def evaluate(
     from pixelwise.inference.engines import select_engine
 
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
@@ -265,6 +268,7 @@ def quantize(
         float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
     ] = 1.0,
     format: Format = None,
+    masks: Masks = None,
 ) -> "QuantizeResult":
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
 
@@ -278,6 +282,7 @@ def quantize(
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
 
     Returns:
         The file, and the mean IoU in int8 and float32.
@@ -306,7 +311,7 @@ def quantize(
     require_replaceable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
