@@ -60,8 +60,8 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
     shown = [f"{dataset.get_relative_path(folder)} ({len(paths)})" for folder, paths in large.items()]
     names = list(dict.fromkeys(folder.name for folder in large)) or [""]
     fix = (
-        f"To train on a folder, write its name into dataset.yaml, such as 'masks: {names[0]}'. If it shows which pixels "
-        f"are valid (a field of view), write 'ignore_masks: {names[-1]}'. Otherwise it can stay."
+        f"To train on a folder, write its name into dataset.yaml, such as 'masks: {names[0]}'. If it shows which "
+        f"pixels are valid (a field of view), write 'ignore_masks: {names[-1]}'. Otherwise it can stay."
         if dataset.format == "folder"
         else "If they are not needed, they can stay."
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pixelwise.data.class_names import (
     explain_difference,
+    find_nearest,
     format_key,
     order_classes,
     rename_classes,
@@ -111,7 +112,9 @@ def read_description(root: Path) -> DatasetDescription:
     if {"names", "train"} <= values.keys():  # the file of a YOLO dataset
         return DatasetDescription()
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
+        near = find_nearest(unknown[0], _PARSERS)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}.{hint} Expected: {', '.join(_PARSERS)}.")
     try:
         return replace(parse_description(values), path=path)
     except DataError as error:

@@ -290,7 +290,7 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
         (["train/images/a.png"], "train contains no mask folder"),
         (
             ["images/a.png", "masks/a.png", "labels/a.txt"],
-            r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks' into",
+            r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks'",
         ),
     ],
 )

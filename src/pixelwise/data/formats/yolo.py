@@ -183,8 +183,10 @@ def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Spl
         if path is None and split == "test":
             continue  # tools name it even if it was not exported
         if path is None:
-            where = f"{root}. 'path' is {format_value(top)}, but only that folder is read" if top else root
-            raise DataError(f"{split!r} names {format_value(entry)}, which does not exist below {where}. Correct it.")
+            elsewhere = f" 'path' is {format_value(top)}: to read that folder, put this file there." if top else ""
+            raise DataError(
+                f"{split!r} names {format_value(entry)}, which does not exist below {root}. Correct it.{elsewhere}"
+            )
         if path.is_dir():
             yield from find_images(path)
             continue
