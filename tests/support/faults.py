@@ -270,6 +270,10 @@ FAULTS = [
     Fault(code="broken_link", note="of an image", plant=break_link("images/train/1.png"),
           files=("images/train/1.png",), also=("orphan_mask",),
           message="1 symbolic link to a file that does not exist: images/train/1.png", fix="Restore the target"),
+    # report: https://github.com/CAMMA-public/Endoscapes/issues/3
+    Fault(code="broken_link", note="stored as text", plant=put_bytes("masks/train/1.png", b"../val/1.png"),
+          files=("masks/train/1.png",), fix="Unpack or clone the dataset where links can be made",
+          message="^masks/train/1.png: is a symbolic link to ../val/1.png, stored as a text file"),
     Fault(code="unreadable_name", plant=rename_to_bytes,
           files=("images/train/caf\\xe9.png", "masks/train/caf\\xe9.png"),
           message=r"2 file names not in UTF-8.*: images/train/caf\\xe9.png", fix="Rename the files"),

@@ -27,7 +27,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "classes_differ": ("warning", "one of several DATA folders lacks classes of the others"),
     "foreign_file": ("warning", "a file in an image or mask folder is not an image"),
     "too_few_pairs": ("error", "no images are available for training or for validation"),
-    "broken_link": ("error", "a symbolic link points to a file that does not exist"),
+    "broken_link": ("error", "a symbolic link points to a file that does not exist, or was stored as text"),
     "unreadable_name": ("error", "a file name is not valid UTF-8"),
     "empty_file": ("error", "a file has zero bytes"),
     "truncated_file": ("error", "the end of a file is missing"),
