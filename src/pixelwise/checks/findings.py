@@ -16,6 +16,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
         "note",
         "a folder contains as many pictures as there are images next to it, and nothing reads them",
     ),
+    "no_ignore_mask": ("error", "an image has no mask in the folder that ignore_masks names"),
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),
