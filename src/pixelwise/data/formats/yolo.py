@@ -156,7 +156,9 @@ def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
             )
         parsed[number] = name
     count = get_integer(description, "nc", len(parsed))
-    if not parsed or count != len(parsed):
+    if not parsed:
+        raise DataError("'names' lists no classes. Add their names.")
+    if count != len(parsed):
         raise DataError(f"'names' lists {len(parsed)} classes, but 'nc' is {count}. Make them agree.")
     return dict(sorted(parsed.items()))
 
