@@ -156,7 +156,9 @@ def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
             )
         parsed[number] = name
     count = get_integer(description, "nc", len(parsed))
-    if not parsed or count != len(parsed):
+    if not parsed:
+        raise DataError("'names' lists no classes. Add their names.")
+    if count != len(parsed):
         raise DataError(f"'names' lists {len(parsed)} classes, but 'nc' is {count}. Make them agree.")
     return dict(sorted(parsed.items()))
 
@@ -183,8 +185,10 @@ def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Spl
         if path is None and split == "test":
             continue  # tools name it even if it was not exported
         if path is None:
-            where = f"{root}. 'path' is {format_value(top)}, but only that folder is read" if top else root
-            raise DataError(f"{split!r} names {format_value(entry)}, which does not exist below {where}. Correct it.")
+            elsewhere = f" 'path' is {format_value(top)}: to read that folder, put this file there." if top else ""
+            raise DataError(
+                f"{split!r} names {format_value(entry)}, which does not exist below {root}. Correct it.{elsewhere}"
+            )
         if path.is_dir():
             yield from find_images(path)
             continue
