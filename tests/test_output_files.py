@@ -312,8 +312,8 @@ def test_states_that_forbid_replacing_are_errors() -> None:
     foreign = dict.fromkeys(paths, ("foreign", ""))
     with pytest.raises(
         InvalidArgumentError,
-        match=r"^out/a exists, and Pixelwise did not write it\. Write to another place, or replace it with --overwrite\. "
-        r"The same is true of 2 more files\.$",
+        match=r"^out/a exists, and Pixelwise did not write it\. Write to another place, or replace it with "
+        r"--overwrite\. The same is true of 2 more files\.$",
     ):
         require_replaceable(foreign, overwrite=False)  # type: ignore[arg-type]
     require_replaceable(foreign, overwrite=True)  # type: ignore[arg-type]
