@@ -162,8 +162,8 @@ def claim_output(
         _claimed.reset(token)
         if file:
             with claim.wait():
+                os.close(file)  # Windows keeps open files; no other process can take it now
                 _unlink(own)
-                os.close(file)
         for path in reversed(created):
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
