@@ -263,7 +263,8 @@ def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwri
         if not found or (overwrite and state != "blocked"):
             continue
         changes = states[found[0]][1]
-        more = f" The same is true of {len(found) - 1} more files." if len(found) > 1 else ""
+        num_others = len(found) - 1
+        more = f" The same is true of {num_others} more file{'s' * (num_others > 1)}." if num_others else ""
         raise InvalidArgumentError(
             f"{found[0]} {reason.replace('.', f' ({changes}).', 1) if changes else reason}{more}"
         )

@@ -417,6 +417,7 @@ def test_a_heat_map_never_replaces_an_image(photos: Path) -> None:
         localize([photos], photos, classifier="no such")
 
 
+@pytest.mark.usefixtures("by_color")
 def test_a_file_is_only_replaced_if_the_same_request_wrote_it(photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "out" / "one_heatmap.png"
     target.parent.mkdir()
