@@ -14,7 +14,6 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.visualization import to_css_color
-from pixelwise.files import write_atomically
 from pixelwise.reports.html import format_percent, render_page
 from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
 
@@ -30,8 +29,8 @@ Entry = Sample | Path
 """The content of a thumbnail: a pair, or a file without a partner."""
 
 
-def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> None:
-    """Write the report atomically. The same files give the same report."""
+def render_check_report(report: CheckReport, dataset: Dataset) -> bytes:
+    """Render the report as HTML. The same files give the same report."""
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
@@ -49,7 +48,7 @@ def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> Non
         "sample_legend": _build_legend([thumbnails[pair] for pair in sample], dataset.classes),
         "num_pairs": len(dataset.samples),
     }
-    write_atomically(path, render_page("check_report.html.jinja", values))
+    return render_page("check_report.html.jinja", values)
 
 
 class _ThumbnailCache:

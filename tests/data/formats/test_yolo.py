@@ -300,3 +300,22 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")
+
+
+def test_images_may_be_a_link_to_a_folder_outside(tmp_path: Path) -> None:
+    """The labels are next to the link, not next to its target.
+
+    report: https://github.com/open-edge-platform/datumaro/pull/1255
+    report: https://github.com/LibreYOLO/libreyolo/issues/187
+    """
+    for split in ("train", "test"):
+        write_image(tmp_path / f"pictures/{split}/{split}.png")
+        write_text(tmp_path / f"data/labels/{split}/{split}.txt", line(0, *SQUARE))
+    (tmp_path / "data/images").symlink_to("../pictures")
+    write_text(tmp_path / "data/train.txt", "images/train/train.png\n")
+    for train in ("images/train", "train.txt"):
+        write_text(tmp_path / "data/data.yaml", f"train: {train}\ntest: images/test\nnames: [cat]\n")
+        found = read_masks(tmp_path / "data", "yolo")
+        assert {name: labels.tolist() for name, labels in found.items()} == {
+            name: make_mask((CAT, *AREA)) for name in ("test/test", "train/train")
+        }

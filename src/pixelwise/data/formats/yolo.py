@@ -110,8 +110,9 @@ def _is_description(path: Path) -> bool:
 
 def _has_labels(root: Path) -> bool:
     """Return whether folders named `labels` have text files of outlines, and no folder has masks."""
-    folders = [folder for parent in (root, *list_folders(root)) for folder in list_folders(parent)]
-    is_masked = any(folder.name.lower() in LABEL_FOLDERS and any(find_images(folder)) for folder in folders)
+    parents, names = (root, *list_folders(root)), (*LABEL_FOLDERS, *map(str.capitalize, LABEL_FOLDERS))
+    folders = [folder for parent in parents for name in names if (folder := parent / name).is_dir()]
+    is_masked = any(any(find_images(folder)) for folder in folders)
     labels = [folder for folder in folders if folder.name.lower() == "labels"]
     texts = (path for folder in labels for path in find_files(folder, (".txt",)) if path.name != _CLASSES_FILE)
     return not is_masked and any(_is_label_file(path) for path in islice(texts, 20))
