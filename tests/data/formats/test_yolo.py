@@ -168,9 +168,10 @@ def test_labels_without_names_are_an_error_with_the_file_to_write(tmp_path: Path
     assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
 
 
-def test_masks_in_a_folder_named_labels_are_no_text_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["labels", "masks"])
+def test_masks_are_read_where_there_are_text_files_too(tmp_path: Path, folder: str) -> None:
     write_image(tmp_path / "images/a.png")
-    write_image(tmp_path / "labels/a.png")
+    write_image(tmp_path / folder / "a.png")
     write_text(tmp_path / "labels/a.txt", line(0, *SQUARE))
     assert Dataset.load(tmp_path).format == "folder"
 
@@ -299,3 +300,22 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")
+
+
+def test_images_may_be_a_link_to_a_folder_outside(tmp_path: Path) -> None:
+    """The labels are next to the link, not next to its target.
+
+    report: https://github.com/open-edge-platform/datumaro/pull/1255
+    report: https://github.com/LibreYOLO/libreyolo/issues/187
+    """
+    for split in ("train", "test"):
+        write_image(tmp_path / f"pictures/{split}/{split}.png")
+        write_text(tmp_path / f"data/labels/{split}/{split}.txt", line(0, *SQUARE))
+    (tmp_path / "data/images").symlink_to("../pictures")
+    write_text(tmp_path / "data/train.txt", "images/train/train.png\n")
+    for train in ("images/train", "train.txt"):
+        write_text(tmp_path / "data/data.yaml", f"train: {train}\ntest: images/test\nnames: [cat]\n")
+        found = read_masks(tmp_path / "data", "yolo")
+        assert {name: labels.tolist() for name, labels in found.items()} == {
+            name: make_mask((CAT, *AREA)) for name in ("test/test", "train/train")
+        }
