@@ -241,7 +241,7 @@ def test_a_dataset_without_the_file_has_an_empty_description(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("[a, b]", "contains a list. Expected keys such as 'names:'"),
-        ("name: [a, b]", "has the unknown key 'name'. Expected: names, colors, "),
+        ("name: [a, b]", "has the unknown key 'name'. Did you mean 'names'. Expected: names, colors, "),
         ("names: a", r"dataset.yaml: 'names' is 'a'. Expected a list"),
     ],
 )

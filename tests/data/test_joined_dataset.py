@@ -65,6 +65,10 @@ def test_folders_of_one_name_keep_the_folders_above(tmp_path: Path, monkeypatch:
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    """The same classes with other ids.
+
+    report: https://github.com/ultralytics/yolov5/issues/12310
+    """
     one = write_coco(tmp_path / "one", ["background", "disc", "box"], "disc")
     two = write_coco(tmp_path / "two", ["box", "background", "disc"], "disc")
     three = write_coco(tmp_path / "three", ["ring", "disc"], "ring")

@@ -12,7 +12,9 @@ from pixelwise.api.options import (
     Format,
     GroupBy,
     JsonPath,
+    Masks,
     Option,
+    Overwrite,
     Precision,
     Seed,
     Settings,
@@ -20,7 +22,7 @@ from pixelwise.api.options import (
     to_paths,
 )
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import wrap_path_errors
+from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def check(
     data: Data,
     *,
     format: Format = None,
+    masks: Masks = None,
     resolution: Annotated[
         tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
     ] = None,
@@ -41,16 +44,19 @@ def check(
     html_path: Annotated[
         StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
 
     Args:
         data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
+        overwrite: Replace these files also if another request, or the user, wrote them.
 
     Returns:
         The findings, errors first, and the number of images per split.
@@ -58,7 +64,8 @@ def check(
     Raises:
         PathNotFoundError: `data` does not exist.
         DataError: `data` is not a dataset.
-        InvalidArgumentError: an unknown format, or an invalid resolution or group.
+        InvalidArgumentError: an unknown format, an invalid resolution or group, or a file that exists and that this
+            request did not write.
 
     Example:
         >>> report = pw.check(data)
@@ -69,40 +76,51 @@ def check(
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.files import write_atomically
-    from pixelwise.reports.check_report import write_check_report
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
+    from pixelwise.reports.check_report import render_check_report
 
     require_valid_resolution(resolution)
-    dataset = load_datasets(to_paths(data), format)
+    paths = [Path(path) for path in (json_path, html_path) if path is not None]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InvalidArgumentError(f"json_path and html_path are both {paths[0]}. Choose two files.")
+    request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
+    requests = [{"data": relate_paths(to_paths(data), path), **request} for path in paths]
+    for path, own in zip(paths, requests, strict=True):
+        require_replaceable_files([path], "check", own, overwrite=overwrite)
+    dataset = load_datasets(to_paths(data), format, masks)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
     report = run_checks(dataset, resolution=resolution, group_by=group_by)
     if json_path is not None:
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(Path(json_path), text.encode())
+        write_marked(paths[0], text.encode(), "check", requests[0])
     if html_path is not None:
-        write_check_report(Path(html_path), report, dataset)
+        write_marked(paths[-1], render_check_report(report, dataset), "check", requests[-1])
     return report
 
 
 @wrap_path_errors()
 def convert(
     data: Data,
-    output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
+    output: Annotated[StrPath, Option(help="Folder of the new dataset.", short="-o")],
     *,
     to: Annotated[
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
+    masks: Masks = None,
+    overwrite: Overwrite = False,
 ) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
         data: Dataset folder, or several; they are only read.
-        output: Folder to write, new or empty. It appears only when it is complete.
+        output: Folder to write: new, empty, or written by the same request. Its files appear when all are complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        overwrite: Write into a folder with other files; those with the names of new ones are replaced.
 
     Returns:
         The folder, the number of images, and notes on what the format cannot express.
@@ -119,7 +137,7 @@ def convert(
     from pixelwise.conversion import convert_dataset
     from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to)
+    return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to, overwrite=overwrite)
 
 
 @wrap_path_errors()
@@ -130,8 +148,10 @@ def plan(
     network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     format: Format = None,
+    masks: Masks = None,
     group_by: GroupBy = None,
     output: Annotated[StrPath | None, Option(help="Config file to write.", short="-o", metavar="FILE")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = None,
@@ -144,8 +164,10 @@ def plan(
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
+        overwrite: Replace the file also if another request, or the user, wrote it.
         device: Device to plan for.
         precision: Numerical precision to plan for.
         seed: Seed of the run; None: 0.
@@ -156,7 +178,8 @@ def plan(
     Raises:
         PathNotFoundError: `data` does not exist.
         DataError: `data` has errors that `check` reports.
-        InvalidArgumentError: an unknown name, an invalid value, or a budget that is too short.
+        InvalidArgumentError: an unknown name, an invalid value, a budget that is too short, or a file that exists and
+            that this request did not write.
 
     Example:
         >>> config = pw.plan(data, budget="20m", network="unet", device="cpu")
@@ -164,17 +187,32 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.files import write_atomically
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
     started = budget_start()  # like the run that it plans: imports included
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
-    named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
+    named = {
+        "data.format": format,
+        "data.masks": masks,
+        "data.group_by": group_by,
+        "network.name": network,
+        "training.seed": seed,
+    }
     changes |= {key: value for key, value in named.items() if value is not None}
+    request: dict[str, object] = {}
+    if output is not None:
+        request = {
+            "data": relate_paths(to_paths(data), Path(output)),
+            "device": device,
+            "precision": precision,
+            **changes,
+        }
+        require_replaceable_files([Path(output)], "plan", request, overwrite=overwrite)
     training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)
     config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
     if output is not None:
-        write_atomically(Path(output), config.to_yaml().encode())
+        write_marked(Path(output), config.to_yaml().encode(), "plan", request)
     return config

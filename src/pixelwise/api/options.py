@@ -55,6 +55,9 @@ Format = Annotated[
     str | None,
     Option(help="Dataset format: folder, voc, coco, ...", metavar="NAME", default="detected"),
 ]
+Masks = Annotated[
+    str | None, Option(help="Folder of the masks, next to the images.", metavar="FOLDER", default="detected")
+]
 GroupBy = Annotated[
     str | None,
     Option(
@@ -65,6 +68,7 @@ GroupBy = Annotated[
 JsonPath = Annotated[
     StrPath | None, Option(help="Also write the results to this JSON file.", name="--json", metavar="FILE")
 ]
+Overwrite = Annotated[bool, Option(help="Replace files that another request, or you, wrote.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Numerical precision of the network.")]
 InferencePrecision = Annotated[

@@ -23,7 +23,9 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 
 def _list_classes(context: CheckContext) -> list[tuple[int, str]]:
-    """Return index and name of the classes, without those that damaged masks created."""
+    """Return index and name of the classes, without those that damaged masks created; none if values are misread."""
+    if context.is_misread:
+        return []
     artifacts = {context.classes.get_label(value) for value in find_artifact_values(context)}
     return [(index, name) for index, name in enumerate(context.classes.names) if index not in artifacts]
 
@@ -119,6 +121,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
 
 def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
     if has_single_class(context):
+        return
+    if context.is_misread:
         return
     only_background = {_find_background(context)}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]

@@ -1,15 +1,17 @@
 """Check the masks: their sizes, their values, and the colors of RGB and palette masks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.class_names import format_key
-from pixelwise.data.classes import MAX_FOUND_CLASSES, Color
+from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
 from pixelwise.data.dataset import describe_unlisted_values
+from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
-from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.mask_kinds import describe_objects, get_threshold
+from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _TEXTS = {
     "size_mismatch": ("whose size differs from that of the image", "Save image and mask with the same size."),
@@ -65,28 +67,34 @@ def find_artifact_values(context: CheckContext) -> set[int]:
 
     They are those that no valid mask contains: some of them occur at corners, and not between other values.
     """
-    if context.has_declared_classes:
+    if context.has_declared_classes or context.classes.ranges:
         return set()
     between = _find_between_values(context)
     valid, damaged = set[int](), set[int]()
     for s in context.stats:
-        (damaged if _is_jpeg(s) or between & set(s.value_counts) else valid).update(s.value_counts)
+        (damaged if _is_jpeg(context, s) or between & set(s.value_counts) else valid).update(s.value_counts)
     return damaged - valid if valid else between
 
 
-def _is_jpeg(stats: SampleStats) -> bool:
-    return stats.mask_file.format == "JPEG"
+def _is_jpeg(context: CheckContext, stats: SampleStats) -> bool:
+    """Return whether JPEG changed the values of a mask, and no range of values or threshold repairs them."""
+    is_repaired = context.soft_values or (context.classes.ranges and not context.classes.label_mapping)
+    return stats.mask_file.format == "JPEG" and not is_repaired and not context.mask_values <= {0, 255}
 
 
 def _check_jpeg(context: CheckContext) -> Iterator[Finding]:
-    files = context.list_masks(s for s in context.stats if _is_jpeg(s))
+    files = context.list_masks(s for s in context.stats if _is_jpeg(context, s))
     fix = "Create the masks again from their source and save them as PNG: the lost values cannot be restored."
     yield from report_files("jpeg_mask", files, "mask", "saved as JPEG, which changes class indices", fix)
 
 
 def _find_unlisted(context: CheckContext, stats: SampleStats) -> list[int]:
     """Return the values that neither a class nor `ignore` lists, except in JPEG masks, which have their own finding."""
-    return [] if _is_jpeg(stats) else sorted(v for v in stats.value_counts if context.classes.get_label(v) is None)
+    return (
+        []
+        if _is_jpeg(context, stats)
+        else sorted(v for v in stats.value_counts if context.classes.get_label(v) is None)
+    )
 
 
 def _is_interpolated(context: CheckContext, stats: SampleStats) -> bool:
@@ -104,7 +112,7 @@ def _find_between_values(context: CheckContext) -> set[int]:
     """Return rare values that occur only between two others, if there are many, where no classes are declared."""
     total, between = Counter[int](), Counter[int]()
     for s in context.stats:
-        if not _is_jpeg(s):
+        if not _is_jpeg(context, s):
             total.update(s.value_counts)
             between.update(s.between_counts)
     max_pixels = MAX_RARE_SHARE * sum(total.values())
@@ -113,8 +121,8 @@ def _find_between_values(context: CheckContext) -> set[int]:
 
 
 def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
-    if not context.classes.names:
-        return  # pictures: see _check_class_count
+    if not context.classes.names or context.soft_values or context.has_object_numbers or context.classes.ranges:
+        return  # for pictures, see _check_class_count
     if context.has_declared_classes:
         wrong = [s for s in context.stats if _is_interpolated(context, s)]
         values = {value for s in wrong for value in _find_unlisted(context, s)}
@@ -130,11 +138,108 @@ def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
 
 def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
     wrong = [s for s in context.stats if _find_unlisted(context, s) and not _is_interpolated(context, s)]
-    if wrong and context.classes.names:
+    if wrong and context.classes.names and not context.is_misread:
         unlisted = sorted({value for s in wrong for value in _find_unlisted(context, s)})
         values, fix = describe_unlisted_values(unlisted, context.classes)
+        if context.classes.coding == "index" and max(unlisted) < 0:
+            lines = _suggest_ignored(context, unlisted)
+            replaced = _format_replaced(context, lines)
+            fix = f"If they mark pixels without a label, write this into dataset.yaml{replaced}:\n{lines}"
         problem = f"with {values}, which dataset.yaml does not list"
         yield from report_files("unlisted_values", context.list_masks(wrong), "mask", problem, fix)
+
+
+def _suggest_ignored(context: CheckContext, values: Sequence[int]) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    given = context.dataset.description.ignore or ()
+    lines = [format_key("ignore", [*given, *values])]
+    if not context.has_declared_classes:
+        names, mapping = context.classes.names, dict(context.classes.label_mapping)
+        lines = [format_key("names", list(names)), format_key("label_mapping", mapping), *lines]
+    return "\n".join(lines)
+
+
+_BINARY_LINE = format_key("names", list(BINARY_NAMES))
+
+
+def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
+    if context.soft_values is None:
+        return
+    low, high = context.soft_values
+    soft = [s for s in context.stats if any(value >= 0 and value not in (low, high) for value in s.value_counts)]
+    others = {value for s in soft for value in s.value_counts if value >= 0} - {low, high}
+    problem = f"with soft edges: {len(others)} values besides {low} and {high}, along borders only"
+    lines = _suggest_threshold(context, low, high)
+    fix = f"Write this into dataset.yaml{_format_replaced(context, lines)}:\n{lines}"
+    yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
+
+
+def _suggest_threshold(context: CheckContext, low: int, high: int) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    mapped = sorted(context.dataset.mapped_values)
+    if len(mapped) == 2:  # they may be in any order, and replace the old mapping
+        first, second = (context.classes.names[context.classes.label_mapping[value]] for value in mapped)
+        limit, end = get_threshold(*mapped), max(255, *context.mask_values)
+        return f"label_mapping: {{0-{limit - 1}: {first}, {limit}-{end}: {second}}}"
+    names = "" if context.has_declared_classes else f"{_BINARY_LINE}\n"
+    return f"{names}threshold: {get_threshold(low, high)}"
+
+
+def _format_replaced(context: CheckContext, lines: str) -> str:
+    """Return which keys of dataset.yaml are replaced by the suggested lines, if any."""
+    given = [key for key in context.dataset.description.class_keys if f"\n{key}:" in f"\n{lines}"]
+    return f", instead of its {format_names([repr(key) for key in given])}" if given else ""
+
+
+def _check_object_numbers(context: CheckContext) -> Iterator[Finding]:
+    if context.has_object_numbers:
+        numbered = [s for s in context.stats if list_numbers(s)]
+        files, highest = context.list_masks(numbered), max(max(list_numbers(s)) for s in numbered)
+        problem = f"with numbers of objects, up to {highest}, instead of class ids"
+        lines = _suggest_object_description(context)
+        replaced = _format_replaced(context, lines)
+        fix = (
+            f"To train on one class of objects, write this into dataset.yaml{replaced}:\n{lines}\n"
+            "If the numbers are classes, write 'mask_type: semantic' instead."
+        )
+        yield from report_files("instance_masks", files, "mask", problem, fix)
+
+
+def _suggest_object_description(context: CheckContext) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    description = describe_objects(context.stats)
+    lines = [] if context.has_declared_classes and len(context.classes.names) == 2 else [_BINARY_LINE]
+    if description.label_mapping:
+        mapping = {v if isinstance(v, int) else str(v): label for v, label in description.label_mapping.items()}
+        lines.append(format_key("label_mapping", mapping))
+    else:
+        lines.append("mask_type: instances")
+    return "\n".join([*lines, *["ignore: 255"] * bool(description.ignore)])
+
+
+def _check_nodata(context: CheckContext) -> Iterator[Finding]:
+    """Find masks whose nodata value may be a class: programs often declare the background as missing data."""
+    masks: dict[int, list[SampleStats]] = defaultdict(list)
+    for s in context.stats:
+        for value in map(int, filter(float.is_integer, s.mask_file.nodata)):
+            if NO_LABEL in s.value_counts and value not in context.dataset.mapped_values:
+                masks[value].append(s)
+    labeled = sorted(filter(context.classes.is_class_value, context.mask_values - {NO_LABEL}))
+    for value, found in masks.items():
+        if context.has_declared_classes:
+            names, mapping = list(context.classes.names), dict(context.classes.label_mapping)
+            is_class = mapping.get(value) is not None
+        else:
+            values = sorted({value, *(labeled or [v for v in context.mask_values if v > 0])})
+            names = list(BINARY_NAMES) if len(values) == 2 else [f"class_{i}" for i in range(len(values))]
+            mapping = {v: i for i, v in enumerate(values)}
+            is_class = value == 0 or len(values) == 2
+        if is_class:
+            lines = f"{format_key('names', names)}\n{format_key('label_mapping', mapping)}"
+            problem = f"in which {value} is declared as missing data (GDAL_NODATA), so these pixels are ignored"
+            replaced = _format_replaced(context, lines)
+            fix = f"If {value} is a class, such as the background, write this into dataset.yaml{replaced}:\n{lines}"
+            yield from report_files("mask_nodata", context.list_masks(found), "mask", problem, fix)
 
 
 def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
@@ -175,9 +280,10 @@ def has_single_class(context: CheckContext) -> bool:
 
 def find_training_classes(context: CheckContext) -> set[int]:
     """Return the classes that occur in the training masks."""
-    train, mapping = set(context.splits["train"]), context.classes.label_mapping
+    train, classes = set(context.splits["train"]), context.classes
     counts = [s.value_counts for s in context.stats if s.sample in train]
-    return {mapping[value] for c in counts for value, pixels in c.items() if pixels and value in mapping}
+    found = {classes.get_label(value) for c in counts for value, pixels in c.items() if pixels}
+    return {label for label in found if label is not None} - {classes.ignore_index}
 
 
 def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:
@@ -196,7 +302,7 @@ def is_foreground_ignored(context: CheckContext) -> bool:
 
 def _check_undeclared_classes(context: CheckContext) -> Iterator[Finding]:
     classes = context.classes
-    if context.has_declared_classes or not classes.names:
+    if context.has_declared_classes or not classes.names or classes.ranges:
         return
     if 255 in classes.label_mapping:
         message = "The masks contain 0 and 255. They are read as background and foreground."
@@ -317,6 +423,9 @@ CHECKS: tuple[Check, ...] = (
     _check_jpeg,
     _check_interpolation,
     _check_unlisted_values,
+    _check_soft_edges,
+    _check_object_numbers,
+    _check_nodata,
     _check_all_ignored,
     _check_class_count,
     _check_ignored_foreground,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pixelwise.data.class_names import (
     explain_difference,
+    find_nearest,
     format_key,
     order_classes,
     rename_classes,
@@ -69,6 +70,10 @@ class DatasetDescription:
     """Form of classes in masks: values or colors; found in the masks where it is not given."""
     channels: int | None = None
     """Number of channels of every image."""
+    masks: str | None = None
+    """Folder of the masks."""
+    ignore_masks: str | None = None
+    """Folder of masks whose zeros are ignored in the labels, such as those of a field of view."""
     nodata: Nodata | None = None
     """Values of missing data in images, in addition to those that their files declare."""
 
@@ -107,7 +112,9 @@ def read_description(root: Path) -> DatasetDescription:
     if {"names", "train"} <= values.keys():  # the file of a YOLO dataset
         return DatasetDescription()
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
+        near = find_nearest(unknown[0], _PARSERS)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}.{hint} Expected: {', '.join(_PARSERS)}.")
     try:
         return replace(parse_description(values), path=path)
     except DataError as error:
@@ -469,6 +476,12 @@ def _parse_mask_type(given: object) -> MaskType:
     raise DataError(f"'mask_type' is {given!r}. Expected semantic or instances.")
 
 
+def _parse_folder(given: object) -> str:
+    if isinstance(given, str) and given.strip(" /"):
+        return given
+    raise DataError(f"'masks' or 'ignore_masks' is {given!r}. Expected the name of a folder, such as masks.")
+
+
 def _parse_channels(given: object) -> int:
     if type(given) is int and given >= 1:
         return given
@@ -485,6 +498,8 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
+    "masks": _parse_folder,
+    "ignore_masks": _parse_folder,
     "nodata": parse_nodata,
 }
 """Key of dataset.yaml → parser of its value, which raises DataError."""

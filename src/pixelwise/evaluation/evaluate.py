@@ -111,6 +111,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     if split != "test":  # a fold also trains on images of the dataset's val split
         named += _select_named(by_split.get("val", ()), run_names.get("train", ()))
     if named and _has_recorded_file(dataset, named, folder / "files.json"):
+        logger.info(f"The splits of the run apply, because {dataset.location} has images of the run")
         if not is_part:
             read_splits(path, dataset.samples)  # no sample may be missing
         named_splits = {name: _select_named(dataset.samples, names) for name, names in run_names.items()}

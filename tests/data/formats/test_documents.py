@@ -87,7 +87,7 @@ def test_error_places_are_named_from_the_outside_to_the_inside() -> None:
         (get_integer, 7.0, 7),
         (get_integer, 7.5, "'k' is 7.5. Expected a whole number"),
         (get_integer, "9" * 50, 10**50 - 1),
-        (get_integer, "9" * 5000, "'k' is '999.*9'. Expected a whole number"),
+        (get_integer, "9" * 5000, "'k' is '999.*'. Expected a whole number"),
         (get_id, "007", "7"),
         (get_id, 2**60 + 1, str(2**60 + 1)),
         (get_flag, False, False),

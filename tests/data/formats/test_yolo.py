@@ -120,6 +120,18 @@ def test_folders_of_other_machines(tmp_path: Path, text: str) -> None:
     assert [(sample.name, sample.split) for sample in dataset.samples] == [("train/a", "train")]
 
 
+def test_a_path_elsewhere_is_an_error_that_can_be_followed(tmp_path: Path) -> None:
+    root = plant(tmp_path / "elsewhere", line(0, *SQUARE))
+    (root / "images/val").rmdir()
+    text = f"path: {root}\ntrain: images/train\nnames: [cat]\n"
+    yaml = write_text(tmp_path / "config/data.yaml", text)
+    fault = "'images/train', which does not exist below .*config. Correct it. 'path' is .*: to read that folder"
+    with pytest.raises(DataError, match=fault):
+        Dataset.load(yaml.parent)
+    yaml.rename(root / "data.yaml")
+    assert mask(root) == make_mask((CAT, *AREA))
+
+
 # Without data.yaml.
 
 
@@ -156,9 +168,10 @@ def test_labels_without_names_are_an_error_with_the_file_to_write(tmp_path: Path
     assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
 
 
-def test_masks_in_a_folder_named_labels_are_no_text_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["labels", "masks"])
+def test_masks_are_read_where_there_are_text_files_too(tmp_path: Path, folder: str) -> None:
     write_image(tmp_path / "images/a.png")
-    write_image(tmp_path / "labels/a.png")
+    write_image(tmp_path / folder / "a.png")
     write_text(tmp_path / "labels/a.txt", line(0, *SQUARE))
     assert Dataset.load(tmp_path).format == "folder"
 
@@ -252,7 +265,7 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     [
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
-        ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
+        ("train: images/train\nnames: []\n", "'names' lists no classes. Add their names"),
         ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         (
@@ -262,7 +275,6 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
         ("train: images/train\nnames: {cat: 0}\n", "'names' has the entry 'cat': 0. Expected a class number"),
         ("train: 7\nnames: [cat]\n", "'train' is 7. Expected a folder of images, or a file that lists them"),
         ("train: images/val\nnames: [cat]\n", r"data\.yaml: 'train', 'val' and 'test' name no folder with images"),
-        ("path: /data/x\ntrain: gone\nnames: [cat]\n", "'path' is '/data/x', but only that folder is read"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
         (
             "train: images/gone\nnames: [cat]\n",
@@ -288,3 +300,22 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")
+
+
+def test_images_may_be_a_link_to_a_folder_outside(tmp_path: Path) -> None:
+    """The labels are next to the link, not next to its target.
+
+    report: https://github.com/open-edge-platform/datumaro/pull/1255
+    report: https://github.com/LibreYOLO/libreyolo/issues/187
+    """
+    for split in ("train", "test"):
+        write_image(tmp_path / f"pictures/{split}/{split}.png")
+        write_text(tmp_path / f"data/labels/{split}/{split}.txt", line(0, *SQUARE))
+    (tmp_path / "data/images").symlink_to("../pictures")
+    write_text(tmp_path / "data/train.txt", "images/train/train.png\n")
+    for train in ("images/train", "train.txt"):
+        write_text(tmp_path / "data/data.yaml", f"train: {train}\ntest: images/test\nnames: [cat]\n")
+        found = read_masks(tmp_path / "data", "yolo")
+        assert {name: labels.tolist() for name, labels in found.items()} == {
+            name: make_mask((CAT, *AREA)) for name in ("test/test", "train/train")
+        }
