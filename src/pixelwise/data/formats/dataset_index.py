@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from pixelwise.data.description import DatasetDescription, parse_color
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
+from pixelwise.data.io.images import (
+    IMAGE_EXTENSIONS,
+    Array,
+    DecodedImage,
+    add_mask_file,
+    decode_image_bytes,
+    read_mask_bytes,
+)
 from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
@@ -26,7 +33,8 @@ class SampleReader:
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored, with its alpha channel."""
-        return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        decoded = decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        return decoded if sample.image_entry else add_mask_file(decoded, sample.image_path)
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
