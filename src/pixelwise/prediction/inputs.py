@@ -26,18 +26,11 @@ from pixelwise.data.io.images import (
     decode_image_bytes,
 )
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
-from pixelwise.data.io.tiff import (
-    Georeference,
-    GeoTag,
-    read_geo_tags,
-    read_georeference,
-    read_sidecar,
-)
+from pixelwise.data.io.tiff import Georeference, GeoTag, has_place, read_place
 from pixelwise.data.io.unread_files import explain_unread, find_companion_arrays
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
 from pixelwise.data.sample import PAGE
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.files import walk_folders
@@ -118,13 +111,11 @@ class Input:
 
     def read_place(self) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
         """Read where the image is on the map: its affine transform if it has one, and all tags of a GeoTIFF."""
-        if self.url and self.path.suffix.lower() not in TIFF_EXTENSIONS:
-            return None, ()
-        with open_remote(self.url) if self.url else self.path.open("rb") as file:
-            if tags := read_geo_tags(file):
-                file.seek(0)
-                return read_georeference(file), tags
-        return (None, ()) if self.url else read_sidecar(self.path)
+        return read_place(lambda: open_remote(self.url) if self.url else self.path.open("rb"), self.source)
+
+    def has_place(self) -> bool:
+        """Return whether the file, or one next to it, says where the image is on the map, rightly or not."""
+        return has_place(self.read_place)
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
