@@ -80,12 +80,8 @@ class Input:
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
-        outputs = {kind: ENCODERS[kind][0] for kind in kinds if kind in ENCODERS}
-        if "labels" in outputs:
-            outputs["labels"] = ".tif" if self.is_georeferenced else ".png"
-            if outputs["labels"] == ".png":
-                outputs.pop("labels-png", None)
-        return outputs
+        ends = {kind: ENCODERS[kind][0] for kind in _drop_copies(kinds, self.is_georeferenced)}
+        return ends | {"labels": ".tif"} if self.is_georeferenced and "labels" in ends else ends
 
     def list_files(self) -> list[Path]:
         """Return the files that outputs must not replace."""
@@ -223,8 +219,13 @@ class VideoInput(Input):
 
 def list_frame_outputs(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the outputs among `kinds` that each frame of a video has: all but the overlay, which is one video."""
-    same = ("labels-png",) if "labels" in kinds else ()
-    return tuple(kind for kind in kinds if kind in ENCODERS and kind not in ("overlay", *same))
+    return tuple(kind for kind in _drop_copies(kinds) if kind != "overlay")
+
+
+def _drop_copies(kinds: Sequence[str], is_georeferenced: bool = False) -> list[str]:
+    """Return the outputs of one image without those that another output writes to the same file."""
+    copy = "labels-png" if "labels" in kinds and not is_georeferenced else ""
+    return [kind for kind in kinds if kind in ENCODERS and kind != copy]
 
 
 def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:
