@@ -22,7 +22,7 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 LAYERS = (
     ("errors", "version"),
     ("shapes", "config", "devices", "progress", "files", "import_paths"),
-    ("ops", "data", "losses", "metrics"),
+    ("ops", "data", "losses", "metrics", "output_files"),
     ("networks", "checks"),
     ("model_file", "lowering", "conversion"),
     ("inference",),

@@ -3,6 +3,7 @@
 `cases/NAME/` is a dataset and `cases/NAME.yaml` says what is special about it:
 
     about: what is unusual
+    report: address of the public report of a program that failed on such a dataset
     open: why the case still fails; the test then has to fail
     options: arguments of `check`
     links: path → target of symbolic links to make in the dataset before it is read

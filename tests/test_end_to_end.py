@@ -270,7 +270,7 @@ def test_a_finished_run_is_not_trained_again(pixelwise: Run, streets: Path, trai
     result = pixelwise("train", streets, "-o", "run", "--resume")
     assert result.code == 0
     assert "run is finished; nothing to do" in result.err
-    assert is_refused(pixelwise("train", streets, "-o", "run"), "already contains a run", "--resume")
+    assert is_refused(pixelwise("train", streets, "-o", "run"), "which a run would replace", "--resume")
     assert is_refused(pixelwise("train", streets, "-o", "run", "--resume", "--steps", 9), "training.steps")
 
 

@@ -20,24 +20,28 @@ import pixelwise.cli.main
 import pixelwise.cli.results
 
 OUTPUT = {"-o", "--output"}
+OVERWRITE = {"--overwrite"}
 WHERE = {"--device", "--precision"}
 ENGINE = {"--engine"}
 
 # Command → its arguments, in order, and its options. Add a new option here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"}),
-    "convert": (["DATA"], {"--to", "--format"} | OUTPUT),
-    "demo": ([], OUTPUT | WHERE),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | WHERE | ENGINE),
+    "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"} | OVERWRITE),
+    "convert": (["DATA"], {"--to", "--format"} | OUTPUT | OVERWRITE),
+    "demo": ([], OUTPUT | OVERWRITE | WHERE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | OVERWRITE | WHERE | ENGINE),
     "export": (
         ["MODEL"],
-        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT,
+        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT | OVERWRITE,
     ),
     "config": ([], {"--json-schema"}),
     "info": ([], set()),
-    "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT),
+    "localize": (["IMAGE"], {"--classifier", "--weights", "--class", "--device"} | OUTPUT | OVERWRITE),
     "networks": (["NAME"], {"--size", "--channels", "--classes", "--encoder", "--set"}),
-    "plan": (["DATA"], {"--budget", "--network", "--set", "--seed", "--format", "--group-by"} | OUTPUT | WHERE),
+    "plan": (
+        ["DATA"],
+        {"--budget", "--network", "--set", "--seed", "--format", "--group-by"} | OUTPUT | OVERWRITE | WHERE,
+    ),
     "predict": (
         ["MODEL", "INPUT"],
         {
@@ -52,10 +56,11 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--cluster",
         }
         | OUTPUT
+        | OVERWRITE
         | WHERE
         | ENGINE,
     ),
-    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format"} | OUTPUT),
+    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format"} | OUTPUT | OVERWRITE),
     "train": (
         ["DATA"],
         {"--config", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}

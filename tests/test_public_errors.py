@@ -59,7 +59,7 @@ WRONG_ARGUMENTS: dict[str, Call] = {
     "Dataset-format": lambda p: pw.Dataset.load(p["data"], "foldr"),
     "Predictor-tiling": lambda p: pw.load(p["run"], device="cpu").predict(np.zeros((64, 96, 3), np.uint8), tiling="x"),
     "describe-name": lambda p: networks.describe("unett"),
-    "describe-size": lambda p: networks.describe("unet", size=(1, 1)),
+    "describe-size": lambda p: networks.describe("unet", size=(0, 8)),
     "UNet-size": lambda p: networks.UNet(3, 5)(torch.zeros(1, 3, 37, 41)),
     "UNet-normalization": lambda p: networks.UNet(3, 5, normalization="layer"),
     "build_network-name": lambda p: networks.build_network(

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from pixelwise.api import demo, train
-from pixelwise.api.training import _DEMO_MARK, _clear_demo
 from pixelwise.data.synthetic import write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.training.results import TrainResult
@@ -41,22 +40,42 @@ def test_the_demo_does_the_whole_job_and_replaces_an_earlier_one(small_demo: Non
 
 def test_the_demo_refuses_a_folder_of_something_else(small_demo: None, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("three years")
-    with pytest.raises(InvalidArgumentError, match=r"contains files that no demo wrote. Choose another folder"):
+    with pytest.raises(InvalidArgumentError, match=r"contains files that no demo wrote \(thesis\.txt\)"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    demo(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "three years"
 
 
-def test_the_demo_refuses_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InvalidArgumentError, match=r"contains files that no demo wrote. Choose another folder"):
+def test_the_demo_keeps_what_the_user_has_changed_in_an_earlier_one(small_demo: None, tmp_path: Path) -> None:
+    demo(tmp_path)
+    mask, own = tmp_path / "data/labels/train/0000.png", tmp_path / "data/images/train/mine.png"
+    before = mask.read_bytes()
+    mask.write_bytes(before + b"drawn by hand")
+    with pytest.raises(InvalidArgumentError, match=r"labels/train/0000\.png was changed after Pixelwise wrote it"):
         demo(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    own.write_bytes(before)
+    for overwrite in (False, True):
+        with pytest.raises(InvalidArgumentError, match=r"images/train/mine\.png .* Pixelwise did not write"):
+            demo(tmp_path, overwrite=overwrite)
+    assert own.read_bytes() == before
+    own.unlink()
+    demo(tmp_path, overwrite=True)
+    assert mask.read_bytes() == before
 
 
-def test_the_demo_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / _DEMO_MARK).touch()
-    (tmp_path / "data").mkdir()
-    for name in ("data/old.png", "config.yaml", "report.html", "thesis.txt"):
-        (tmp_path / name).write_text("")
-    _clear_demo(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [_DEMO_MARK, "thesis.txt"]
+def test_a_demo_that_was_interrupted_is_replaced(
+    small_demo: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as stopped:
+        stopped.setattr("pixelwise.api.models.evaluate", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            demo(tmp_path)
+    assert (tmp_path / "report.html").exists()
+    own = tmp_path / "data/images/train/mine.png"
+    own.touch()
+    with pytest.raises(InvalidArgumentError, match=r"mine\.png .* Pixelwise did not write"):
+        demo(tmp_path)
+    own.unlink()
+    assert demo(tmp_path).report.exists()
+    assert [path.name for path in tmp_path.glob(".pixelwise*")] == [".pixelwise-demo"]

@@ -64,7 +64,7 @@ def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
 
 def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tiny: Arguments) -> None:
     before = read_contents(finished)
-    with pytest.raises(InvalidArgumentError, match=r"already contains a run .* Continue it with --resume"):
+    with pytest.raises(InvalidArgumentError, match=r"already contains .* Continue a run with --resume"):
         train(streets, finished, **tiny)
     assert read_contents(finished) == before
 

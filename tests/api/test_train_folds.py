@@ -141,7 +141,7 @@ def test_a_folder_holds_either_folds_or_a_run(
     for changes in ({}, {"folds": 3}):
         with pytest.raises(InvalidArgumentError, match=r"already contains folds \(folds\.json\)"):
             train(streets, folded.run, **changes, **tiny)
-    with pytest.raises(InvalidArgumentError, match=r"already contains a run"):
+    with pytest.raises(InvalidArgumentError, match=r"which a run would replace"):
         train(streets, trained, folds=3, **tiny)
 
 

@@ -1,14 +1,19 @@
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pixelwise import check
 from pixelwise.checks import CheckReport
 from pixelwise.checks.runner import require_valid_dataset
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.io.images import encode_png
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
 from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
@@ -189,3 +194,85 @@ def test_samples_that_were_not_scanned_are_not_checked(clean: Path) -> None:
     seen = [s for s in dataset.samples if s.split != "test"]
     assert require_valid_dataset(scan_dataset(dataset, seen)).findings == ()
     assert found(check(clean)) == ["class_not_in_split"]
+
+
+STEMS = ("ada", "bob", "cid", "dan")
+BROKEN = STEMS[:3]
+
+
+def _write_coco(root: Path) -> list[str]:
+    images = [{"id": stem, "file_name": f"{stem}.png", "height": 24, "width": 32} for stem in STEMS]
+    annotations = [{"id": stem, "image_id": stem, "category_id": 1, "segmentation": []} for stem in BROKEN]
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "all.json").write_text(json.dumps(content), encoding="utf-8")
+    return [f"all.json: images/{stem}.png" for stem in BROKEN]
+
+
+def _write_cvat(root: Path) -> list[str]:
+    shapes = dict.fromkeys(BROKEN, '<polyline label="a" points="1,1;2,2"/>')
+    images = [f'<image name="{s}.png" width="32" height="24">{shapes.get(s, "")}</image>' for s in STEMS]
+    labels = "<meta><labels><label><name>a</name></label><label><name>b</name></label></labels></meta>"
+    content = f"<annotations>{labels}{''.join(images)}</annotations>"
+    (root / "annotations.xml").write_text(content, encoding="utf-8")
+    return [f"annotations.xml: images/{stem}.png" for stem in BROKEN]
+
+
+def _list_contents() -> dict[str, tuple[bytes, bytes]]:
+    return {
+        stem: (encode_png(noise(n)), b"" if stem in BROKEN else encode_png(mask(0, 1))) for n, stem in enumerate(STEMS)
+    }
+
+
+def _write_shard(root: Path) -> list[str]:
+    with tarfile.open(root / "train-0.tar", "w") as shard:
+        for stem, (image, label) in _list_contents().items():
+            for name, content in ((f"{stem}.png", image), (f"{stem}.mask.png", label)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    return [f"train-0.tar: {stem}.mask.png" for stem in BROKEN]
+
+
+def _write_table(root: Path) -> list[str]:
+    images, labels = zip(*_list_contents().values(), strict=True)
+    pyarrow.parquet.write_table(pyarrow.table({"image": images, "label": labels}), root / "train.parquet")
+    return [f"train.parquet: row {row}: label" for row in range(3)]
+
+
+@pytest.mark.parametrize("write", [_write_coco, _write_cvat, _write_shard, _write_table])
+def test_every_broken_pair_of_one_file_is_named_and_nothing_follows(
+    write: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
+    if write in (_write_coco, _write_cvat):
+        for number, stem in enumerate(STEMS):
+            put(f"images/{stem}.png", noise(number))(tmp_path)
+    files = write(tmp_path)
+    findings = [finding for finding in check(tmp_path).findings if finding.severity != "note"]
+    assert [(f.code, list(f.files)) for f in findings if f.code != "empty_mask"] == [("unreadable_mask", files)]
+
+
+def test_classes_of_one_fault_are_one_finding(clean: Path) -> None:
+    describe("names: [a, b, c, d, e, f, g]\n")(clean)
+    put("masks/train/1.png", mask(0, 1, 2, 3, 4))(clean)
+    unused, rare = check(clean).findings
+    assert (rare.code, rare.files) == ("class_in_one_image", ("masks/train/1.png",))
+    assert rare.message.startswith("2 classes ('d', 'e') occur in one mask only: masks/train/1.png")
+    assert (unused.code, unused.message) == ("class_unused", "2 classes ('f', 'g') do not occur in any mask.")
+
+
+def test_classes_that_lack_in_a_split_are_one_finding(clean: Path) -> None:
+    all_masks(lambda _: mask(0), "val")(clean)
+    all_masks(lambda _: mask(0, 1, 2), "train")(clean)
+    (finding,) = check(clean).findings
+    assert finding.message == "2 classes ('b', 'c') do not occur in val, so they are not evaluated there."
+    all_masks(lambda _: mask(0, 1), "train", "names: [a, b, c, d]\n")(clean)
+    all_masks(lambda _: mask(0, 1, 2, 3), "val", "names: [a, b, c, d]\n")(clean)
+    (finding,) = check(clean).findings
+    assert finding.message == "2 classes ('c', 'd') occur in val, but not in train, so they are not learned."
+
+
+def test_nothing_is_said_of_the_classes_of_a_split_with_unreadable_masks(clean: Path) -> None:
+    all_masks(lambda _: mask(0, 1), "val")(clean)
+    put_bytes("masks/val/0.png", b"a text")(clean)
+    assert found(check(clean)) == ["unreadable_mask"]

@@ -65,6 +65,7 @@ def test_values_that_are_not_finite(clean: Path) -> None:
 
 
 TESTED_SEPARATELY = {
+    "classes_differ",
     "exchanged_classes",
     "inverted_mask",
     "shifted_mask",

@@ -126,9 +126,15 @@ def test_a_folder_with_files_is_refused(make: Make, tmp_path: Path) -> None:
     source = make()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").touch()
-    for existing in (tmp_path / "out", source, tmp_path / "out" / "mine.txt"):
-        with pytest.raises(InvalidArgumentError, match="already exists and is not empty"):
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    for existing, message in (
+        (tmp_path / "out", r"mine\.txt exists, and Pixelwise did not write it"),
+        (source, r"exists, and Pixelwise did not write it, and \d+ more like it"),
+        (tmp_path / "out" / "mine.txt", r"mine\.txt is not a folder"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=message):
             convert(source, existing, to="folder")
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -152,7 +158,7 @@ def test_an_interruption_leaves_nothing(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def interrupted(self: FolderWriter) -> list[str]:
-        assert any(path.name.endswith(".part") for path in tmp_path.iterdir())
+        assert (tmp_path / "out" / ".pixelwise.part" / "images").exists()
         raise error
 
     monkeypatch.setattr(FolderWriter, "finish", interrupted)

@@ -2,6 +2,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pixelwise.api import convert
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, read_image, write_png
 from pixelwise.errors import DataError
+from support.named_datasets import AREAS, NAMED_DATASETS
 
 Make = Callable[..., Path]
 
@@ -46,6 +48,20 @@ def test_folder(make: Make, tmp_path: Path) -> None:
 def test_a_folder_without_splits_has_none(make: Make, tmp_path: Path) -> None:
     convert(make(splits=[""]), tmp_path / "out", to="folder")
     assert "images/city/0.1.jpg" in list_files(tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", ["coco", "folder", "nnunet", "voc", "webdataset", "yolo"])
+def test_names_in_another_order_keep_their_pixels(tmp_path: Path, to: Any) -> None:
+    for form in ("labelme", "camvid"):
+        source, out = tmp_path / form, tmp_path / f"{form} {to}"
+        NAMED_DATASETS[form].build(source)
+        names = list(Dataset.load(source).classes.names)
+        (source / "dataset.yaml").write_text(yaml.safe_dump({"names": names[::-1]}))
+        convert(source, out, to=to)
+        dataset = Dataset.load(out)
+        for sample in dataset.samples:
+            found = np.array(dataset.classes.names)[dataset.read_labels(sample)]
+            assert np.array_equal(found, np.array(NAMED_DATASETS[form].names)[AREAS])
 
 
 def test_voc_keeps_the_classes_of_images_with_names_of_voc(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import random
 import re
 from pathlib import Path
@@ -21,8 +22,9 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.formats import FORMATS
+from pixelwise.data.io.images import write_png
 from pixelwise.errors import DataError
-from support.named_datasets import AREAS, NAMED_DATASETS, NamedDataset, write_masks
+from support.named_datasets import AREAS, NAMED_DATASETS, VOC, NamedDataset, write_masks
 
 each_format = pytest.mark.parametrize("made", NAMED_DATASETS.values(), ids=NAMED_DATASETS)
 
@@ -302,6 +304,29 @@ def test_names_that_are_only_the_mask_values_are_replaced_by_position(tmp_path: 
     assert_areas(tmp_path, "n3", "n1", "n2")
 
 
+# Only one class occurs, although more are named.
+
+
+@pytest.fixture
+def only_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all named datasets show the area 0 only, in masks and in shapes."""
+    monkeypatch.setattr("support.named_datasets.AREAS", np.zeros_like(AREAS))
+    monkeypatch.setattr("support.named_datasets.DRAWN", {})
+
+
+@each_format
+@pytest.mark.usefixtures("only_background")
+def test_one_class_only_is_an_error_in_every_format(made: NamedDataset, tmp_path: Path) -> None:
+    made.build(tmp_path)
+    names = Dataset.load(tmp_path).classes.names
+    (finding,) = pw.check(tmp_path).errors
+    assert finding.code == "single_class"
+    assert repr(made.names[0]) in finding.message
+    assert (len(names) == 1) == (made.format == "labelme")  # its files list no classes
+    with pytest.raises(DataError, match=re.escape(finding.message)):
+        pw.plan(tmp_path, device="cpu")
+
+
 # Numbers as names.
 
 
@@ -375,3 +400,83 @@ def test_the_line_for_similar_names_keeps_what_the_file_says(made: NamedDataset,
         assert {name.lower() for name in kept} == {name.lower() for name in wanted}
         thing = next(name for name in kept if name.lower() == "thing")
         assert_areas(tmp_path, rest, thing, thing)
+
+
+# Public reports.
+
+
+def test_files_of_one_dataset_with_other_ids_for_the_same_names(tmp_path: Path) -> None:
+    """COCO files of train and val number the classes in the order in which they occur; val has one class less.
+
+    report: https://github.com/yatengLG/ISAT_with_segment_anything/issues/36
+    """
+    NAMED_DATASETS["coco"].build(tmp_path)
+    whole = json.loads((tmp_path / "train.json").read_text())
+    (tmp_path / "train.json").unlink()
+    ids = {"train": {"box": 0, "disc": 1}, "val": {"disc": 0}}
+    own = {category["id"]: category["name"] for category in whole["categories"]}
+    for split, images in (("train", whole["images"][:2]), ("val", whole["images"][2:])):
+        kept = [image["id"] for image in images]
+        annotations = [
+            a | {"category_id": ids[split][own[a["category_id"]]]}
+            for a in whole["annotations"]
+            if a["image_id"] in kept and own[a["category_id"]] in ids[split]
+        ]
+        categories = [{"id": number, "name": name} for name, number in ids[split].items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    first, second, third, fourth = read_names(tmp_path)
+    for pixels in (first, second):
+        np.testing.assert_array_equal(pixels, np.array(["background", "box", "disc"])[AREAS])
+    for pixels in (third, fourth):
+        np.testing.assert_array_equal(pixels, np.array(["background", "background", "disc"])[AREAS])
+
+
+def test_a_label_is_left_out(tmp_path: Path) -> None:
+    """A label that is removed from the list of labels must not stop the others.
+
+    report: https://github.com/wkentaro/labelme/issues/848
+    """
+    NAMED_DATASETS["labelme"].build(tmp_path)
+    path = tmp_path / "dataset.yaml"
+    path.write_text("names: [background, disc]")
+    with pytest.raises(DataError, match="Only in the files: 'box'") as raised:
+        Dataset.load(tmp_path)
+    line = take_line(str(raised.value), "rename")
+    for target, area in (("ignore", "ignored"), ("background", "background"), ("disc", "disc")):
+        path.write_text(f"names: [background, disc]\n{line.replace('NAME', target)}")
+        assert_areas(tmp_path, "background", area, "disc")
+        assert Dataset.load(tmp_path).classes.names == ("background", "disc")
+
+
+@pytest.mark.parametrize("coded", [True, False])
+def test_a_label_map_in_another_order_than_the_masks(tmp_path: Path, coded: bool) -> None:
+    """The background is in the middle of labelmap.txt, but the first color of the palette.
+
+    report: https://github.com/cvat-ai/cvat/issues/2032
+    """
+    colors = [(0, 0, 0), (48, 112, 32), (176, 112, 32)]
+    write_masks(tmp_path, colors, *VOC)
+    if not coded:
+        for mask in (tmp_path / "SegmentationClass").iterdir():
+            write_png(mask, AREAS.astype(np.uint8), colors)
+    (tmp_path / "labelmap.txt").write_text("# label\nCat:48,112,32::\nbackground:0,0,0::\nDog:176,112,32::\n")
+    if not coded:
+        (finding,) = [f for f in pw.check(tmp_path).findings if f.code == "palette_order"]
+        (tmp_path / "dataset.yaml").write_text(take_line(finding.fix, "label_mapping"))
+        assert "palette_order" not in {f.code for f in pw.check(tmp_path).findings}
+    assert_areas(tmp_path, "background", "Cat", "Dog")
+    assert Dataset.load(tmp_path).classes.colors[:2] == ((48, 112, 32), (0, 0, 0))
+
+
+def test_a_background_of_ones_own_next_to_that_of_the_tool(tmp_path: Path) -> None:
+    """labelmap.txt has `Background` in a color and `background` in black, which means no label.
+
+    report: https://github.com/cvat-ai/cvat/issues/6274
+    """
+    write_masks(tmp_path, [(0, 0, 0), (0, 215, 255), (255, 0, 204)], *VOC)
+    (tmp_path / "labelmap.txt").write_text("# label\nBackground:0,215,255::\nBone:255,0,204::\nbackground:0,0,0::\n")
+    (finding,) = [f for f in pw.check(tmp_path).findings if f.code == "similar_names"]
+    assert "'Background' in 4 masks, 'background' in 4 masks" in finding.message
+    (tmp_path / "dataset.yaml").write_text(take_line(finding.fix, "rename"))
+    assert_areas(tmp_path, "Background", "Background", "Bone")

@@ -153,7 +153,7 @@ def test_the_masks_of_test_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
         ("names: [a", "is not valid YAML"),
         ("ignore: 2001-99-99", "is not valid YAML"),
         ("- 1", "contains a list. Expected keys such as 'names:'"),
-        ("nmaes: [a]", "has the unknown key 'nmaes'. Expected: names, colors, ignore"),
+        ("nmaes: [a]", "has the unknown key 'nmaes'. Did you mean 'names'. Expected: names, colors, ignore"),
         ("1: [a]", "has the unknown key '1'"),
         ("ignore: 3", "gives 'ignore' without 'names'. Add 'names"),
         ("names: []", "'names' is .*. Expected a list of class names"),

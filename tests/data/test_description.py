@@ -207,9 +207,9 @@ def test_a_threshold_replaces_the_mapping_of_the_format() -> None:
     assert (classes.get_label(1), classes.names) == (0, ("a", "b"))
 
 
-@pytest.mark.parametrize("key", ["colors", "label_mapping", "ignore", "coding"])
+@pytest.mark.parametrize("key", ["colors", "label_mapping", "ignore", "coding", "rename"])
 def test_keys_of_classes_need_names(key: str) -> None:
-    values = {"colors": [], "label_mapping": {}, "ignore": 0, "coding": "index"}
+    values = {"rename": {"a": "b"}, "colors": [], "label_mapping": {}, "ignore": 0, "coding": "index"}
     with pytest.raises(DataError, match=f"gives '{key}' without 'names'. Add 'names: "):
         describe_classes(parse_description({key: values[key]}))
 
@@ -241,7 +241,7 @@ def test_a_dataset_without_the_file_has_an_empty_description(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("[a, b]", "contains a list. Expected keys such as 'names:'"),
-        ("name: [a, b]", "has the unknown key 'name'. Expected: names, colors, "),
+        ("name: [a, b]", "has the unknown key 'name'. Did you mean 'names'. Expected: names, colors, "),
         ("names: a", r"dataset.yaml: 'names' is 'a'. Expected a list"),
     ],
 )

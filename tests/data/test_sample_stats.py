@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample_stats import (
     THUMBNAIL_SIDE,
     compute_fingerprint,
     compute_thumbnail,
-    count_between,
+    count_neighbors,
+    count_regions,
     count_values,
     measure_appearances,
     measure_shift,
@@ -66,7 +68,35 @@ def test_counting_runs_is_counting_pixels(values: Array) -> None:
 
 def count_between_in(mask: Array) -> dict[int, int]:
     values = mask if mask.ndim == 2 else mask.astype(np.int32) @ np.array([65536, 256, 1])
-    return count_between(mask, values)
+    return count_neighbors(mask, values)[0]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_pixels_among_equal_ones(dtype: type) -> None:
+    mask = np.full((6, 8), 7, dtype)
+    mask[2, 2] = 9
+    between, flat = count_neighbors(mask, mask)
+    assert between == {}
+    assert flat == {7: 6 * 8 - 9}
+
+
+def test_whole_and_divided_values() -> None:
+    values = np.zeros((40, 60), np.int32)
+    values[2:20, 2:20], values[2:20, 20:40] = 70_000, 2  # touching
+    values[22:38, 2:20], values[22:38, 40:58] = 3, 3
+    values[0, 59] = 2  # a stray pixel
+    values[30:, 25:30] = -1
+    assert count_regions(values) == (2, 1)
+    assert count_regions(np.zeros((1, 1), np.uint8)) == (0, 0)
+
+
+@given(arrays.arrays(np.uint16, arrays.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.integers(0, 3)))
+def test_regions_are_those_of_scipy(values: Array) -> None:
+    divided = 0
+    for value in set(values[values > 0].tolist()):
+        sizes = np.bincount(ndimage.label(values == value)[0].ravel())[1:]
+        divided += sizes.max() < 0.95 * sizes.sum()
+    assert count_regions(values) == (len(set(values[values > 0].tolist())) - divided, divided)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -119,7 +119,10 @@ def test_images_in_no_split_of_the_run_are_counted(run: Path, tmp_path: Path) ->
     recorder = Recorder()
     with use_reporter(recorder):
         assert choose(data, run) == ("val", ["b"])
-    assert recorder.messages == [f"1 image(s) of {data} are in no split of the run and are not scored"]
+    assert recorder.messages == [
+        f"The splits of the run apply, because {data} has images of the run",
+        f"1 image(s) of {data} are in no split of the run and are not scored",
+    ]
 
 
 def test_files_of_the_same_names_and_sizes_differ_by_their_contents(run: Path, tmp_path: Path) -> None:

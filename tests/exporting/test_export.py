@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,20 +173,60 @@ def test_a_file_that_disagrees_is_not_written_and_the_old_one_stays(model, tmp_p
     monkeypatch.setattr(module, "compare_with_model", lambda *_: bad)
     message = r"agree with the model's on 90\.0000% .* 99\.99% is required.*up to 2\.5.*--min-agreement"
     with pytest.raises(InvalidArgumentError, match=message):
-        export(model, path)
+        export(model, path, overwrite=True)
     with pytest.raises(InvalidArgumentError, match=r"95\.00% is required"):
-        export(model, path, min_agreement=0.95)
+        export(model, path, min_agreement=0.95, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
     assert path.read_bytes() == b"before"
 
 
-def test_the_card_of_another_export_is_not_replaced(model, tmp_path):
-    for content, owner in (('{"file": "tiny.onnx"}', r"the model card of tiny\.onnx"), ("mine", "not a model card")):
-        (tmp_path / "tiny.json").write_text(content)
-        with pytest.raises(InvalidArgumentError, match=rf"tiny\.json exists and is {owner}\. Write tiny\.pt2"):
-            export(model, tmp_path / "tiny.pt2")
-        assert (tmp_path / "tiny.json").read_text() == content
-    assert [file.name for file in tmp_path.iterdir()] == ["tiny.json"]
+@pytest.mark.parametrize("name", ["tiny.pt2", "tiny.json", "tiny.xml", "tiny.bin", "tiny.onnx", "predict_onnx.py"])
+def test_a_file_of_the_user_is_not_replaced(model, tmp_path, name):
+    suffix = {"tiny.json": ".pt2", "tiny.bin": ".xml", "predict_onnx.py": ".onnx"}.get(name) or Path(name).suffix
+    if suffix != ".pt2":
+        pytest.importorskip({".xml": "openvino", ".onnx": "onnxruntime"}[suffix])
+    (tmp_path / name).write_text('{"file": "tiny.onnx"}')
+    with pytest.raises(InvalidArgumentError, match=rf"{re.escape(name)} exists, and Pixelwise did not write it"):
+        export(model, tmp_path / f"tiny{suffix}")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"file": "tiny.onnx"}'
+
+
+def test_an_export_is_replaced_by_the_same_request_only(model, make_model, tmp_path):
+    path, card = tmp_path / "tiny.pt2", tmp_path / "tiny.json"
+    export(model, path)
+    export(model, path)
+    before = path.read_bytes()
+    other = make_model(tmp_path / "other", network=NetworkConfig(base_channels=2, depth=1), seed=5)
+    for options, message in (({"logits": True}, "logits was False and is True"), ({"model": other}, "another model")):
+        with pytest.raises(InvalidArgumentError, match=rf"tiny\.json was written by another request \({message}\)"):
+            export(**{"model": model, "output": path, **options})
+    path.write_bytes(before + b"patched")
+    with pytest.raises(InvalidArgumentError, match=r"tiny\.pt2 was changed after Pixelwise wrote it"):
+        export(model, path)
+    card.write_text(card.read_text().replace("fp32", "fp23"))
+    path.write_bytes(before)
+    with pytest.raises(InvalidArgumentError, match=r"tiny\.json was changed after Pixelwise wrote it"):
+        export(model, path)
+    export(other, path, overwrite=True)
+    assert path.read_bytes() != before
+    assert not list(tmp_path.glob(".tiny*"))
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.pb", "m.ONNX", "m.safetensors", "m.v2", ".onnx", "new.d/m.h5"])
+def test_another_suffix_is_an_error_that_lists_the_formats(model, tmp_path, name):
+    suffix = re.escape(Path(name).suffix or name)
+    message = rf"{suffix} is not the suffix of a format\. Use \.onnx \(onnx\), \.xml \(openvino\), \.pt2 \(torch-exp"
+    with pytest.raises(InvalidArgumentError, match=message):
+        export(model, tmp_path / name)
+    with pytest.raises(InvalidArgumentError, match=message):
+        export(model, tmp_path / name, format="torch-export")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_have_a_suffix_if_it_exists(model, tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    assert export(model, tmp_path / "v1.2", format="torch-export").file == tmp_path / "v1.2" / "model.pt2"
 
 
 @pytest.mark.parametrize(

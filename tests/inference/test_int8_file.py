@@ -14,7 +14,7 @@ from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.inference import engines
 from pixelwise.inference import int8_file as int8_module
 from pixelwise.inference.engines import NetworkSource, choose_engine
-from pixelwise.inference.int8_file import get_int8_path, prepare_frames, read_int8, write_int8
+from pixelwise.inference.int8_file import find_int8_state, get_int8_path, prepare_frames, read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.lowering.int8 import quantize_graph
 
@@ -46,6 +46,23 @@ def test_an_int8_file_is_read_back(model: Path) -> None:
     assert get_int8_path(model) == model.with_name("m.int8.onnx")
     assert 0 < len(graph) < get_int8_path(model).stat().st_size
     assert metadata["why"] == "a test"
+
+
+def test_only_the_file_of_the_same_model_may_be_replaced(model: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    import onnx
+
+    path = get_int8_path(model)
+    assert find_int8_state(path, model) == ("unchanged", "")
+    assert find_int8_state(path, make_model(tmp_path / "other.safetensors", seed=7)) == ("other", "another model")
+    assert find_int8_state(tmp_path / "x.onnx", model) == ("absent", "")
+    assert find_int8_state(tmp_path, model) == ("blocked", "")
+    proto = onnx.load(path)
+    proto.graph.doc_string = "patched"
+    onnx.save(proto, tmp_path / "x.onnx")
+    assert find_int8_state(tmp_path / "x.onnx", model) == ("edited", "")
+    proto.ClearField("metadata_props")
+    onnx.save(proto, tmp_path / "x.onnx")
+    assert find_int8_state(tmp_path / "x.onnx", model) == ("foreign", "")
 
 
 @pytest.mark.parametrize("engine", INT8_ENGINES)
@@ -91,7 +108,8 @@ def test_the_file_of_another_model_is_refused(model: Path, make_model: MakeModel
     other = make_model(tmp_path / "other.safetensors", seed=1)
     get_int8_path(other).write_bytes(get_int8_path(model).read_bytes())
     with pytest.raises(
-        InvalidArgumentError, match=r"other\.int8\.onnx was made from another model. Run 'pixelwise quantize"
+        InvalidArgumentError,
+        match=r"other\.int8\.onnx was made from another model. Delete it and run 'pixelwise quantize",
     ):
         read_int8(other)
 

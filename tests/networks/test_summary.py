@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks import NETWORKS, UNet
+from pixelwise.networks import NETWORKS, UNet, build_network
 from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe, describe_layers, describe_network
 
 
@@ -99,3 +99,18 @@ def test_unknown_names_and_illegal_sizes_raise():
         describe("umet", size=(32, 32))
     with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60"):
         describe_layers(UNet(1, 2, base_channels=2), (571, 571), in_channels=1)
+
+
+def test_the_layers_are_those_of_the_next_legal_size():
+    first, *rest = describe("unet", size=(360, 480))
+    assert (first.name, first.shape) == ("image", (3, 368, 480))
+    assert rest[-1].shape == (11, 368, 480)
+    assert describe("unet-paper", size=(572, 572), in_channels=1, num_classes=2)[-1].shape == (2, 388, 388)
+
+
+def test_printed_networks_show_pooling_and_unpooling():
+    assert "MaxPoolWithSwitches(kernel_size=2, ceil_mode=True)" in repr(
+        build_network("segnet", in_channels=3, num_classes=2)
+    )
+    assert "upsampling=switches, skips=none" in repr(build_network("segnet", in_channels=3, num_classes=2))
+    assert "upsampling=transposed, skips=concat" in repr(build_network("unet", in_channels=3, num_classes=2))

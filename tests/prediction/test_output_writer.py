@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,28 @@ import torch
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
+from pixelwise.output_files import claim_output
 from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input
-from pixelwise.prediction.output_writer import MANIFEST, OutputWriter, log_blending, remove_path, write_in_background
-from support.predictions import ABC
+from pixelwise.prediction.output_writer import MANIFEST, OutputWriter, log_blending, write_in_background
+from support.predictions import ABC, make_manifest
 
 ITEM = Input(Path("photos/trip/a.jpg"), Path("trip/a"))
-FIRST = {"model": "abc", "settings": {"tiling": "exact", "min_area": 0}}
-OTHER = {"model": "xyz", "settings": {}}
+FIRST = {"model": "abc", "tiling": "exact", "min_area": 0}
 
 
 def begin(
-    folder: Path, manifest: Mapping[str, Any] = FIRST, stems: tuple[str, ...] = (), *, resume: bool = False
+    folder: Path,
+    request: Mapping[str, Any] = FIRST,
+    stems: tuple[str, ...] = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> set[Input]:
     inputs = [Input(Path("photos") / f"{stem}.jpg", Path(stem)) for stem in stems]
-    return OutputWriter(folder=folder, kinds=("labels",)).begin(inputs, ABC, manifest, resume=resume)
+    writer = OutputWriter(folder=folder, kinds=("labels",))
+    with claim_output(folder, request) as claim:
+        return writer.begin(inputs, ABC, request, claim, resume=resume, overwrite=overwrite)
 
 
 def read_manifest(folder: Path) -> Any:
@@ -58,66 +64,42 @@ def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: P
 
 def test_a_new_folder_gets_a_manifest(tmp_path: Path) -> None:
     assert begin(tmp_path / "out", resume=True) == set()
-    assert read_manifest(tmp_path / "out") == FIRST
+    assert list(read_manifest(tmp_path / "out")["requests"].values()) == [FIRST]
 
 
 def test_outputs_of_an_equal_request_are_complete_only_with_resume(tmp_path: Path) -> None:
     begin(tmp_path, stems=("a", "b"))
-    (tmp_path / "a.png").write_text("done")
+    make_manifest(tmp_path, FIRST).write(tmp_path / "a.png", b"done")
     assert [item.stem.name for item in begin(tmp_path, stems=("a", "b"), resume=True)] == ["a"]
     assert begin(tmp_path, stems=("a", "b")) == set()
     assert (tmp_path / "a.png").exists()  # until the equal result replaces it
 
 
+@pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize(
     ("other", "message"),
-    [
-        ({"model": "xyz", "settings": FIRST["settings"]}, "another model"),
-        ({"model": "abc", "settings": {"tiling": "exact", "min_area": 9}}, "min_area was 0 and is 9"),
-    ],
+    [({**FIRST, "model": "xyz"}, "another model"), ({**FIRST, "min_area": 9}, "min_area was 0 and is 9")],
 )
-def test_another_request_is_not_resumed(tmp_path: Path, other: Mapping[str, Any], message: str) -> None:
-    begin(tmp_path)
-    with pytest.raises(InvalidArgumentError, match=rf"contains the results of another request \({message}\)"):
-        begin(tmp_path, other, resume=True)
-    assert read_manifest(tmp_path) == FIRST
-
-
-@pytest.mark.parametrize("text", ["[]", '{"settings": 1}'])
-def test_a_manifest_of_another_format_is_not_resumed(tmp_path: Path, text: str) -> None:
-    (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(InvalidArgumentError, match=r"predict\.json has another format"):
-        begin(tmp_path, resume=True)
-
-
-def test_outputs_of_another_request_are_removed(tmp_path: Path) -> None:
-    begin(tmp_path, stems=("a",))
-    (tmp_path / "a.png").write_text("old")
-    begin(tmp_path, OTHER, ("a", "none"))
-    assert not (tmp_path / "a.png").exists()
-
-
-def test_outputs_without_a_manifest_are_not_complete(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("old")
-    assert begin(tmp_path, stems=("a",), resume=True) == set()
-    assert not (tmp_path / "a.png").exists()
-
-
-@pytest.mark.parametrize("resume", [True, False])
-def test_of_shards_that_begin_at_once_the_first_manifest_stays(
-    tmp_path: Path, resume: bool, monkeypatch: pytest.MonkeyPatch
+def test_outputs_of_another_request_are_only_replaced_if_the_user_asks(
+    tmp_path: Path, other: Mapping[str, Any], message: str, resume: bool
 ) -> None:
-    """Files that the first one has written since must not look older than the manifest."""
-    (tmp_path / "a.png").write_text("old")
+    begin(tmp_path)
+    make_manifest(tmp_path, FIRST).write(tmp_path / "a.png", b"old")
+    with pytest.raises(InvalidArgumentError, match=rf"a\.png was written by another request \({message}\)"):
+        begin(tmp_path, other, ("a",), resume=resume)
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+    assert begin(tmp_path, other, ("a", "none"), resume=resume, overwrite=True) == set()
+    assert not (tmp_path / "a.png").exists()
 
-    def remove_while_another_shard_begins(path: Path) -> None:
-        monkeypatch.undo()
-        begin(tmp_path, resume=resume)
-        os.utime(tmp_path / MANIFEST, (1000, 1000))
 
-    monkeypatch.setattr(home, "remove_path", remove_while_another_shard_begins)
-    assert begin(tmp_path, stems=("a",), resume=resume) == set()
-    assert (tmp_path / MANIFEST).stat().st_mtime == 1000
+@pytest.mark.parametrize("text", ["[]", '{"settings": 1}', "no JSON"])
+def test_a_manifest_of_another_format_is_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(InvalidArgumentError, match=r"predict\.json exists, and Pixelwise did not write it"):
+        begin(tmp_path, resume=True)
+    assert (tmp_path / MANIFEST).read_text() == text
+    begin(tmp_path, overwrite=True)
+    assert read_manifest(tmp_path)["files"] == []
 
 
 @pytest.mark.parametrize("option", ["--resume", "--shard", "--cluster"])
@@ -132,26 +114,6 @@ def test_summary_files_need_label_files(kind: str, option: str) -> None:
     ):
         with pytest.raises(InvalidArgumentError, match=message):
             writer.require_label_files(option)
-
-
-def test_an_output_may_be_a_folder(tmp_path: Path) -> None:
-    old, target, link = tmp_path / "out" / "a.zarr", tmp_path / "target", tmp_path / "out" / "b.zarr"
-    for folder in (old / "0", target):
-        folder.mkdir(parents=True)
-        (folder / "0").touch()
-    link.symlink_to(target)
-    for path in (old, link, tmp_path / "out" / "nothing.zarr"):
-        remove_path(path)
-    assert list((tmp_path / "out").iterdir()) == []
-    assert (target / "0").exists()
-
-
-def test_a_folder_is_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.zarr").mkdir()
-    exists: list[bool] = []
-    monkeypatch.setattr("shutil.rmtree", lambda renamed: exists.append((tmp_path / "a.zarr").exists()))
-    remove_path(tmp_path / "a.zarr")
-    assert exists == [False]
 
 
 def answer(item: int) -> PredictedImage[int, None]:

@@ -15,12 +15,12 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
-from pixelwise.errors import InvalidArgumentError, PathNotFoundError
+from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
-from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.postprocess import postprocess_labels
 from pixelwise.prediction.predict import LocalExecutor, predict_files, take_share
 from pixelwise.prediction.result import PredictReport
@@ -149,11 +149,11 @@ def test_a_named_file_that_is_not_an_image_is_listed(model: Path, photos: Path, 
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a folder that is not writable")
-def test_a_result_that_cannot_be_written_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir(mode=0o500)
-    report = predict(model, [photos / "one.png"], out, device="cpu")
-    assert "Permission" in report.failures[0][1]
+    with pytest.raises(PathAccessError, match=r"out cannot be written to \(permission denied\)"):
+        predict(model, [photos / "one.png"], out, device="cpu")
 
 
 def test_a_link_to_nothing_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -211,14 +211,14 @@ def test_write_errors_are_listed_in_order(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing happens in threads; order and reasons are those of one after the other."""
-    whole = WRITERS["labels"][1]
+    whole = ENCODERS["labels"][1]
 
-    def fail_deep(path: Path, *arguments: Any) -> None:
+    def fail_deep(path: Path, *arguments: Any) -> bytes:
         if "deep" in path.parts:
             raise OSError("the disk is full")
-        whole(path, *arguments)
+        return whole(path, *arguments)
 
-    monkeypatch.setitem(WRITERS, "labels", (".png", fail_deep))
+    monkeypatch.setitem(ENCODERS, "labels", (".png", fail_deep))
     for behind in (0, 8):
         monkeypatch.setattr(home, "MAX_PENDING", behind)
         report = predict(model, [photos], tmp_path / f"out{behind}", device="cpu", precision="bf16")
@@ -287,6 +287,72 @@ def test_a_geotiff_gives_polygons_on_the_map(model: Path, tmp_path: Path) -> Non
     assert sum(float(row[5]) for row in rows) == 48.0
 
 
+SCALE, TIE = (33550, 12, 3, (2.0, 2.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500.0, 900.0, 0.0), True)
+WORLD_FILE = "2\n0\n0\n-2\n501\n899\n"
+
+
+def test_every_georeferenced_image_gets_a_label_geotiff(model: Path, tmp_path: Path) -> None:
+    """Small or large, with tags in the file or a world file next to it; other images get a PNG."""
+    rasterio = pytest.importorskip("rasterio")
+    folder, pixels = tmp_path / "in", np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", pixels, photometric="rgb", extratags=[SCALE, TIE])
+    tifffile.imwrite(folder / "big.tiff", pixels, photometric="rgb", extratags=[SCALE, TIE], bigtiff=True)
+    tifffile.imwrite(folder / "plain.tif", pixels, photometric="rgb")
+    tifffile.imwrite(folder / "world.tif", pixels, photometric="rgb")
+    Image.fromarray(pixels).save(folder / "photo.png")
+    Image.fromarray(pixels).save(folder / "scan.png")
+    for name in ("world.tfw", "scan.pgw"):
+        (folder / name).write_text(WORLD_FILE)
+    out = tmp_path / "out"
+    assert predict(model, [folder], out, save=["labels", "labels-png", "table"], device="cpu").failures == ()
+    names = ["a", "big", "scan", "world"]
+    both = [f"{name}{suffix}" for name in names for suffix in (".png", ".tif")]
+    assert found(out) == sorted([*both, "photo.png", "plain.png", "table.csv"])
+    for name in names:
+        with rasterio.open(out / f"{name}.tif") as file:
+            assert file.transform[:6] == (2.0, 0.0, 500.0, 0.0, -2.0, 900.0)
+            assert file.nodata is None
+            np.testing.assert_array_equal(file.read(1), read_mask(out / "plain.png"))
+        np.testing.assert_array_equal(read_mask(out / f"{name}.png"), read_mask(out / f"{name}.tif"))
+    areas = {row.split(",")[0]: row.split(",")[5] != "" for row in (out / "table.csv").read_text().splitlines()[1:]}
+    assert areas == {"a.tif": True, "big.tiff": True, "photo.png": False, "plain.tif": False} | {
+        "scan.png": True, "world.tif": True
+    }  # fmt: skip
+    report = predict(model, [folder], out, save=["labels", "table"], resume=True, device="cpu")
+    assert (report.skipped, len(report.written)) == (6, 1)
+
+
+def test_pixels_without_data_are_nodata_in_a_label_geotiff(model: Path, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(0).integers(1, 256, (9, 13, 3), np.uint8)
+    pixels[:3] = 0
+    tags = [SCALE, TIE, (42113, "s", 0, "0", True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=tags)
+    predict(model, [tmp_path / "a.tif"], tmp_path / "out", device="cpu")
+    with rasterio.open(tmp_path / "out" / "a.tif") as file:
+        assert file.nodata == 255
+        labels = file.read(1)
+    assert (labels[:3] == 255).all()
+    assert (labels[3:] < 3).all()
+
+
+def test_a_label_geotiff_never_replaces_its_image(model: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 13, 3), np.uint8), photometric="rgb", extratags=[SCALE, TIE])
+    before = (tmp_path / "a.tif").read_bytes()
+    with pytest.raises(InvalidArgumentError, match=r"The labels output of .*a\.tif would replace the image"):
+        predict(model, [tmp_path / "a.tif"], tmp_path, overwrite=True, device="cpu")
+    assert (tmp_path / "a.tif").read_bytes() == before
+
+
+def test_a_damaged_world_file_is_listed(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "one.pgw").write_text("2")
+    report = predict(model, [photos / "one.png"], tmp_path / "out", device="cpu")
+    assert [reason for _, reason in report.failures] == [
+        f"{photos / 'one.pgw'}: is not a world file of six numbers. Correct or remove it."
+    ]
+
+
 def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
     for name, kind in (("predict", "labelme"), ("coco", "labelme")):
         write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
@@ -323,11 +389,12 @@ def test_resume_predicts_missing_images_and_completes_summary_files(noisy: Path,
 
 def test_resume_with_another_request_is_refused(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
     predict(noisy, [photos], tmp_path / "out", device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"another request \(another model\)"):
-        predict(model, [photos], tmp_path / "out", resume=True, device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"another request \(min_area was 0 and is 5\)"):
-        predict(noisy, [photos], tmp_path / "out", min_area=5, resume=True, device="cpu")
-    assert predict(model, [photos], tmp_path / "out", device="cpu").skipped == 0
+    for resume in (True, False):
+        with pytest.raises(InvalidArgumentError, match=r"another request \(another model\), and 2 more like it"):
+            predict(model, [photos], tmp_path / "out", resume=resume, device="cpu")
+        with pytest.raises(InvalidArgumentError, match=r"another request \(min_area was 0 and is 5\)"):
+            predict(noisy, [photos], tmp_path / "out", min_area=5, resume=resume, device="cpu")
+    assert predict(model, [photos], tmp_path / "out", overwrite=True, device="cpu").skipped == 0
 
 
 def test_resume_does_not_use_outputs_of_another_request(model: Path, noisy: Path, photos: Path, tmp_path: Path) -> None:
@@ -335,9 +402,10 @@ def test_resume_does_not_use_outputs_of_another_request(model: Path, noisy: Path
     one, other = photos / "one.png", photos / "trip" / "two.v2.png"
     out, fresh = tmp_path / "out", tmp_path / "fresh"
     predict(model, [one], out, device="cpu")
-    os.utime(out / f"{one.stem}.png", (0, 0))  # long ago
     predict(noisy, [other], out, device="cpu")
-    report = predict(noisy, [one, other], out, resume=True, device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"one\.png was written by another request \(another model\)\. Use"):
+        predict(noisy, [one, other], out, resume=True, device="cpu")
+    report = predict(noisy, [one, other], out, resume=True, overwrite=True, device="cpu")
     predict(noisy, [one, other], fresh, device="cpu")
     assert report.skipped == 1
     for image in (one, other):
@@ -396,8 +464,12 @@ def test_shards_of_another_request_that_start_at_once_do_not_disturb_each_other(
 ) -> None:
     predict(model, [photos], tmp_path / "out", device="cpu")
     predict(noisy, [photos], tmp_path / "whole", device="cpu")
+
+    def start(number: int) -> PredictReport:
+        return predict(noisy, [photos], tmp_path / "out", shard=f"{number}/3", overwrite=True, device="cpu")
+
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda n: predict(noisy, [photos], tmp_path / "out", shard=f"{n}/3", device="cpu"), (1, 2, 3)))
+        list(pool.map(start, (1, 2, 3)))
     assert same_files(tmp_path / "out", tmp_path / "whole")
     assert predict(noisy, [photos], tmp_path / "out", resume=True, device="cpu").skipped == 3
 
@@ -407,13 +479,13 @@ def test_a_shard_only_removes_old_outputs_of_its_own_images(
 ) -> None:
     out = tmp_path / "out"
     predict(model, [photos], out, device="cpu")
-    for path in out.rglob("*.png"):
-        os.utime(path, (0, 0))  # long ago
     (photos / "one.png").write_bytes(b"broken")
     (photos / "trip" / "deep" / "one.png").write_bytes(b"broken")
-    assert len(predict(noisy, [photos], out, shard="1/3", device="cpu").failures) == 1
+    assert len(predict(noisy, [photos], out, shard="1/3", overwrite=True, device="cpu").failures) == 1
     assert found(out) == ["trip/deep/one.png", "trip/two.v2.png"]
-    report = predict(noisy, [photos], out, shard="2/3", resume=True, device="cpu")  # and those are not taken for done
+    report = predict(
+        noisy, [photos], out, shard="2/3", resume=True, overwrite=True, device="cpu"
+    )  # and those are not taken for done
     assert (report.skipped, len(report.failures)) == (0, 1)
 
 
@@ -490,10 +562,10 @@ def test_summary_files_are_made_from_the_files_of_other_processes(noisy: Path, p
     assert remote.failures == local.failures
 
 
-def test_a_missing_label_file_of_another_process_is_listed(
+def test_a_damaged_label_file_of_another_process_is_listed(
     noisy: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(WRITERS, "labels", (".png", lambda *arguments: None))
+    monkeypatch.setitem(ENCODERS, "labels", (".png", lambda *arguments: b"not an image"))
     report = predict_remotely(noisy, [photos / "one.png"], tmp_path / "out", ["labels", "table"])
     assert len(report.failures) == 1
 

@@ -28,6 +28,7 @@ from pixelwise.prediction import rasters as home
 from pixelwise.prediction.inputs import RasterInput, make_input
 from pixelwise.prediction.rasters import needs_windows, predict_raster, remove_parts
 from pixelwise.progress import use_reporter
+from support.predictions import make_manifest
 from support.rasters import TILE, write_slide, write_zarr
 
 rasterio = pytest.importorskip("rasterio")
@@ -121,12 +122,12 @@ def labels_of(
     path: Path,
     target: Path,
     *,
-    manifest: Any = None,
+    request: Any = None,
     resume: bool = False,
     track: Callable[[float, float], None] = lambda done, total: None,
 ) -> Array:
     with use_reporter(TrackReporter(track)):
-        predict_raster(predictor, path, target, manifest=manifest or {}, resume=resume)
+        predict_raster(predictor, path, target, manifest=make_manifest(target.parent, request), resume=resume)
     return read_labels(target)
 
 
@@ -174,6 +175,16 @@ def test_the_geotiff_has_the_position_of_the_image(padded: Predictor, tmp_path: 
         assert picture.mode == "P"
 
 
+def test_the_geotiff_has_the_ground_control_points_of_the_image(padded: Predictor, tmp_path: Path) -> None:
+    corners = ((0, 0, 4e5, 5e6), (0, 70, 4.1e5, 5.01e6), (60, 0, 4.02e5, 4.9e6), (60, 70, 4.1e5, 4.9e6))
+    points = [rasterio.control.GroundControlPoint(*corner) for corner in corners]
+    labels_of(padded, write(tmp_path / "x.tif", noise(60, 70), gcps=points, crs="EPSG:32633"), tmp_path / "labels.tif")
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        found, crs = file.gcps
+        assert crs.to_epsg() == 32633
+        assert [(point.row, point.col, point.x, point.y) for point in found] == list(corners)
+
+
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", float("nan")), ("float32", -9999.0)])
 def test_nodata_becomes_the_ignore_index(
     dtype: str, nodata: float, make_model: Callable[..., Path], tmp_path: Path
@@ -191,11 +202,15 @@ def test_nodata_becomes_the_ignore_index(
         assert file.nodata == 255
 
 
-def test_jpeg_2000_is_read(padded: Predictor, tmp_path: Path) -> None:
-    image = noise(80, 64)
-    path = write(tmp_path / "x.jp2", image, driver="JP2OpenJPEG", quality=100, reversible="yes", crs="EPSG:32633")
+def test_labels_of_a_jpeg_2000_have_its_position(padded: Predictor, tmp_path: Path) -> None:
+    """report: https://github.com/opengeos/geoai/issues/237"""
+    image, transform = noise(80, 64), rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 5e6)
+    options = {"driver": "JP2OpenJPEG", "quality": 100, "reversible": "yes", "crs": "EPSG:32633"}
+    path = write(tmp_path / "x.jp2", image, transform=transform, **options)
     found = labels_of(padded, path, tmp_path / "labels.tif")
     np.testing.assert_array_equal(found, padded.predict(image).labels)
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        assert (file.crs.to_epsg(), file.transform) == (32633, transform)
 
 
 def test_a_bigtiff_is_read(padded: Predictor, tmp_path: Path) -> None:
@@ -261,7 +276,7 @@ def test_an_interrupted_job_resumes_with_the_missing_parts(
     assert len(indices) == len(plan) - len(there)
     labels_of(padded, stopped, tmp_path / "at_once.tif")
     assert (tmp_path / "labels.tif").read_bytes() == (tmp_path / "at_once.tif").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once.tif", "labels.tif", "x.tif"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["at_once.tif", "labels.tif", "x.tif"]
 
 
 def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Path) -> None:
@@ -281,17 +296,17 @@ def test_removed_parts_are_predicted_again(
     remove_parts(tmp_path / "labels.tif")  # there are none
 
 
-@pytest.mark.parametrize("change", ["image", "manifest", "no resume"])
+@pytest.mark.parametrize("change", ["image", "request", "no resume"])
 def test_parts_of_another_request_are_not_resumed(
     change: str, padded: Predictor, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "image":
         write(stopped, noise(220, 150)[::-1], compress="deflate")
     indices = record_tiles(monkeypatch)
-    manifest = {"model": "another"} if change == "manifest" else {}
-    found = labels_of(padded, stopped, tmp_path / "l.tif", manifest=manifest)
+    request = {"model": "another"} if change == "request" else {}
+    found = labels_of(padded, stopped, tmp_path / "l.tif", request=request)
     indices.clear()
-    kept = labels_of(padded, stopped, tmp_path / "labels.tif", manifest=manifest, resume=change != "no resume")
+    kept = labels_of(padded, stopped, tmp_path / "labels.tif", request=request, resume=change != "no resume")
     plan = padded.tile_planner.plan_windowed((220, 150))
     assert len(indices) == len(plan)
     np.testing.assert_array_equal(kept, found)
@@ -473,7 +488,7 @@ def test_an_interrupted_zarr_is_resumed(
     assert (0, 0) not in indices
     assert bool(indices) == (when == "in the rows")
     np.testing.assert_array_equal(found, padded.predict(noise(420, 40)).labels)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.zarr", "x.zarr"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["labels.zarr", "x.zarr"]
     assert not (target / "half").exists()
 
 
@@ -516,7 +531,7 @@ def test_zarrs_and_slides_are_predicted_with_images(mixed: Path, models: dict[st
     again = predict(models["padded"], [mixed], out, device="cpu")  # overwrites them
     assert again.failures == ()
     np.testing.assert_array_equal(read_labels(out / "field.ome.zarr"), expected)
-    predict(models["padded"], [mixed], out, device="cpu", precision="bf16")  # another request removes them first
+    predict(models["padded"], [mixed], out, device="cpu", precision="bf16", overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["field.ome.zarr", "predict.json", "slide.tif", "small.png"]
 
 
@@ -537,8 +552,10 @@ def test_a_broken_zarr_does_not_stop_the_others(mixed: Path, models: dict[str, P
 
 def test_another_folder_is_never_replaced(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
-    with pytest.raises(InvalidArgumentError, match=r"would replace the folder .*, which is not a label image"):
-        predict(models["padded"], [mixed], tmp_path / "out", device="cpu")
+    with pytest.raises(
+        InvalidArgumentError, match=r"ome\.zarr is in the way, and Pixelwise did not write it. Choose another"
+    ):
+        predict(models["padded"], [mixed], tmp_path / "out", device="cpu", overwrite=True)
     assert (foreign / "s0").exists()
 
 
@@ -560,9 +577,12 @@ import json, sys
 from pathlib import Path
 from pixelwise.inference.predictor import load
 from pixelwise.prediction.rasters import predict_raster
+from pixelwise.output_files import OutputClaim, OutputManifest
 
 predictor = load(sys.argv[1], device="cpu", precision="fp32")
-predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), manifest={})
+claim = OutputClaim(folder=Path(sys.argv[3]).parent, stem=".pixelwise")
+manifest = OutputManifest(claim=claim, name="predict.json", request={})
+predict_raster(predictor, Path(sys.argv[2]), Path(sys.argv[3]), manifest=manifest)
 lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps(int(lines["VmHWM"].split()[0]) * 1024))
 """

@@ -34,6 +34,7 @@ from pixelwise.prediction.ray_cluster import (
     start_executor,
 )
 from pixelwise.version import __version__
+from support.predictions import make_manifest
 from support.processes import waiting
 
 KINDS = ["labels", "overlay", "table"]
@@ -126,9 +127,10 @@ def test_results_are_put_in_order() -> None:
 
 
 def make_writer(model: Path, folder: Path) -> OutputWriter:
-    manifest = {"model": read_checksum(model), "settings": {"precision": "fp32"}}
-    classes = read_spec(model).classes
-    return OutputWriter(folder=folder, kinds=("labels",), classes=classes, manifest=manifest, resumed=True)
+    folder.mkdir(exist_ok=True)
+    writer = OutputWriter(folder=folder, kinds=("labels",), classes=read_spec(model).classes, resumed=True)
+    writer.own_manifest = make_manifest(folder, {"model": read_checksum(model), "precision": "fp32"})
+    return writer
 
 
 def make_executor(model: Path) -> LocalExecutor:

@@ -16,7 +16,7 @@ from pixelwise.inference.batching import PredictedImage
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import videos as home
 from pixelwise.prediction.inputs import VideoInput, find_inputs
-from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.videos import count_frames
 from pixelwise.progress import use_reporter
 from support.films import TICK, read_film, scene, write_film, write_pieces
@@ -138,10 +138,10 @@ def test_a_broken_video_is_listed_and_leaves_no_files(model: Path, films: Path, 
 
 
 def test_all_kinds_of_outputs_of_frames(model: Path, films: Path, tmp_path: Path) -> None:
-    kinds = [kind for kind in WRITERS if kind != "overlay"]
+    kinds = [kind for kind in ENCODERS if kind != "overlay"]
     predict(model, [films / "trip/sea.mp4"], tmp_path / "out", save=kinds, device="cpu")
     assert found(tmp_path / "out") == sorted(
-        ["sea/frames.csv", *(f"sea/00000{number}{WRITERS[kind][0]}" for kind in kinds for number in (1, 2, 3, 4))]
+        ["sea/frames.csv", *(f"sea/00000{number}{ENCODERS[kind][0]}" for kind in kinds for number in (1, 2, 3, 4))]
     )
     assert json.loads((tmp_path / "out/sea/000002.json").read_text())["imagePath"] == "000002.png"
 
@@ -237,14 +237,14 @@ def test_an_interruption_leaves_nothing_behind(
 def test_a_frame_that_cannot_be_written_ends_its_video(
     model: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = WRITERS["labels"][1]
+    whole = ENCODERS["labels"][1]
 
-    def write(path: Path, *arguments: Any) -> None:
+    def encode(path: Path, *arguments: Any) -> bytes:
         if path.name == "000003.png":
             raise OSError("the disk is full")
-        whole(path, *arguments)
+        return whole(path, *arguments)
 
-    monkeypatch.setitem(WRITERS, "labels", (".png", write))
+    monkeypatch.setitem(ENCODERS, "labels", (".png", encode))
     report = predict(model, [films], tmp_path / "out", save=["labels", "overlay"], device="cpu")
     assert [reason for _, reason in report.failures] == ["the disk is full"]
     assert found(tmp_path / "out") == []

@@ -156,8 +156,10 @@ def test_a_missing_quantizer_is_an_error(
 def test_a_file_of_the_user_is_not_replaced(model: Path, streets: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "small.onnx"
     path.write_bytes(content)
-    with pytest.raises(InvalidArgumentError, match=r"small\.onnx exists and is not an int8 file that Pixelwise wrote"):
+    with pytest.raises(InvalidArgumentError, match=r"small\.onnx exists, and Pixelwise did not write it"):
         pixelwise.quantize(model, streets, path)
+    with pytest.raises(InvalidArgumentError, match=r"small\.tflite would be an ONNX file"):
+        pixelwise.quantize(model, streets, path.with_suffix(".tflite"))
     assert path.read_bytes() == content
 
 

@@ -100,6 +100,11 @@ def remove(name: str) -> Plant:
     return lambda root: (root / name).unlink()
 
 
+def rename_masks(root: Path) -> None:
+    for path in (root / "masks").glob("*/*.png"):
+        path.rename(path.with_name(f"truth of {path.name}"))
+
+
 def describe(text: str | None) -> Plant:
     def plant(root: Path) -> None:
         (root / "dataset.yaml").unlink()
@@ -227,6 +232,13 @@ FAULTS = [
     # files and pairs
     Fault(code="missing_mask", plant=remove("masks/train/1.png"), files=("images/train/1.png",),
           message="1 image without a mask: images/train/1.png", fix="Add a mask"),
+    Fault(code="unlabeled_images", plant=put("images/test/9.png", noise()), files=("images/test/9.png",),
+          message="1 test image without a mask: images/test/9.png", fix="They are not used"),
+    Fault(code="pairing", plant=rename_masks, message=r"paired by one pattern, such as 0\.png with truth of 0\.png",
+          fix="If this is wrong"),
+    Fault(code="unread_folder", plant=combine(*(put(f"previews/{i}.png", noise(i)) for i in range(9))),
+          files=tuple(f"previews/{i}.png" for i in range(9)),
+          message=r"1 folder of images that nothing reads: previews \(9\)", fix="If they"),
     Fault(code="orphan_mask", plant=put("masks/train/9.png", mask(0, 1, 2)), files=("masks/train/9.png",),
           message="1 mask without an image: masks/train/9.png", fix="Add an image"),
     Fault(code="same_stem", plant=put_as("images/train/0.bmp", "BMP", noise()), also=(),
@@ -254,6 +266,10 @@ FAULTS = [
     Fault(code="broken_link", note="of an image", plant=break_link("images/train/1.png"),
           files=("images/train/1.png",), also=("orphan_mask",),
           message="1 symbolic link to a file that does not exist: images/train/1.png", fix="Restore the target"),
+    # report: https://github.com/CAMMA-public/Endoscapes/issues/3
+    Fault(code="broken_link", note="stored as text", plant=put_bytes("masks/train/1.png", b"../val/1.png"),
+          files=("masks/train/1.png",), fix="Unpack or clone the dataset where links can be made",
+          message="^masks/train/1.png: is a symbolic link to ../val/1.png, stored as a text file"),
     Fault(code="unreadable_name", plant=rename_to_bytes,
           files=("images/train/caf\\xe9.png", "masks/train/caf\\xe9.png"),
           message=r"2 file names not in UTF-8.*: images/train/caf\\xe9.png", fix="Rename the files"),
@@ -310,9 +326,30 @@ FAULTS = [
           message="1 mask with the value 9, which dataset.yaml does not list: masks/train/1.png",
           fix="Add missing values"),
     Fault(code="interpolated_mask", plant=combine(
-              all_masks(lambda _: mask(0, 200), description="names: [a, b]\nlabel_mapping: {0: a, 200: b}\n"),
+              all_masks(lambda _: mask(0, 200, 100),
+                        description="names: [a, b]\nlabel_mapping: {0: a, 100: b, 200: b}\n"),
+              put("masks/train/1.png", interpolated(0, 200, 100))), files=("masks/train/1.png",),
+          message="1 mask resized with interpolation: 4 values occur only along borders", fix="Resize the original"),
+    Fault(code="soft_masks", plant=combine(all_masks(lambda _: mask(0, 255), description=None),
+                                           put("masks/train/1.png", interpolated(0, 255))),
+          files=("masks/train/1.png",), message="1 mask with soft edges: 2 values besides 0 and 255",
+          fix="Write this into dataset.yaml:\nnames: [background, foreground]\nthreshold: 128"),
+    Fault(code="soft_masks", note="classes named", files=tuple(f"masks/{name}.png" for name in PAIRS),
+          plant=all_masks(lambda _: interpolated(0, 255), description="names: [a, b]\n"),
+          message="9 masks with soft edges", fix="Write this into dataset.yaml:\nthreshold: 128"),
+    Fault(code="soft_masks", note="values mapped", plant=combine(
+              all_masks(lambda _: mask(0, 200), description="names: [a, b]\nlabel_mapping: {200: a, 0: b}\n"),
               put("masks/train/1.png", interpolated(0, 200))), files=("masks/train/1.png",),
-          message="1 mask resized with interpolation: 2 values occur only along borders", fix="Resize the original"),
+          message="1 mask with soft edges: 2 values besides 0 and 200",
+          fix="Write this into dataset.yaml:\nlabel_mapping: {0-99: b, 100-255: a}"),
+    Fault(code="instance_masks", plant=all_masks(lambda number: mask(*range(4 * number + 2)), description=None),
+          files=tuple(f"masks/{name}.png" for name in PAIRS),
+          message="9 masks with numbers of objects, up to 32, instead of class ids: masks/train/0.png, ",
+          fix="To train on one class of objects, write this into dataset.yaml:\nnames: [background, foreground]\n"),
+    Fault(code="instance_masks", note="classes named", plant=all_masks(
+              lambda number: mask(*range(4 * number + 2)), description="names: [background, cell]\n"),
+          files=tuple(f"masks/{name}.png" for name in PAIRS), message="9 masks with numbers of objects",
+          fix="To train on one class of objects, write this into dataset.yaml:\nmask_type: instances\n"),
     Fault(code="interpolated_mask", note="no classes named", files=("masks/train/1.png", "masks/val/0.png"),
           plant=combine(all_masks(lambda _: mask(0, 100, 200), description=None),
                         put("masks/train/1.png", interpolated(0, 100, 200)),
@@ -339,7 +376,7 @@ FAULTS = [
           message="1 palette mask where classes are defined by color", also=("unlisted_values",),
           plant=combine(all_masks(make_color_masks(RED, GREEN, BLUE), description=DESCRIPTION + COLORS),
                         put_palette("masks/train/1.png", mask(0, 1, 2), [RED, GREEN, BLUE]))),
-    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="List 'names' and 'colors'",
+    Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="If the colors are right",
           message="9 palette masks in which index 0 has the color of 'b', index 1 has the color of 'a'",
           plant=combine(describe(DESCRIPTION + COLORS), *(
               put_palette(f"masks/{name}.png", mask(0, 1, 2), [GREEN, RED, BLUE]) for name in PAIRS))),

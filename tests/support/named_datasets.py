@@ -18,6 +18,8 @@ AREAS[1:4, 1:5] = 1
 AREAS[2:6, 5:7] = 2
 BOXES = {1: (1, 1, 5, 4), 2: (5, 2, 7, 6)}
 """Left, top, right and bottom of the areas 1 and 2."""
+DRAWN = {1: "box", 2: "disc"}
+"""Areas that formats of shapes draw, and their names."""
 STEMS = ("a", "b", "c", "d")
 
 
@@ -125,27 +127,20 @@ def huggingface(root: Path, has_file: bool = True) -> None:
 def coco(root: Path) -> None:
     write_images(root)
     images = [{"id": i, "file_name": f"{s}.png", "height": SIZE[0], "width": SIZE[1]} for i, s in enumerate(STEMS)]
-    ids = {1: 9, 2: 4}
-    outlines = {area: [np.ravel(outline(area)).tolist()] for area in BOXES}
+    ids = {"box": 9, "disc": 4}
+    drawn = [(area, ids[name], [np.ravel(outline(area)).tolist()]) for area, name in DRAWN.items()]
     annotations = [
-        {
-            "id": 10 * i + area,
-            "image_id": i,
-            "category_id": ids[area],
-            "segmentation": outlines[area],
-        }
+        {"id": 10 * i + area, "image_id": i, "category_id": key, "segmentation": parts}
         for i in range(len(STEMS))
-        for area in BOXES
+        for area, key, parts in drawn
     ]
-    categories = [{"id": 9, "name": "box"}, {"id": 4, "name": "disc"}]
+    categories = [{"id": key, "name": name} for name, key in ids.items()]
     write_text(root / "train.json", {"images": images, "annotations": annotations, "categories": categories})
 
 
 def labelme(root: Path) -> None:
     write_images(root, "{}.png")
-    shapes = [
-        {"label": name, "points": outline(area), "shape_type": "polygon"} for area, name in ((1, "box"), (2, "disc"))
-    ]
+    shapes = [{"label": name, "points": outline(area), "shape_type": "polygon"} for area, name in DRAWN.items()]
     for stem in STEMS:
         content = {"shapes": shapes, "imagePath": f"{stem}.png", "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
         write_text(root / f"{stem}.json", content)
@@ -156,7 +151,7 @@ def cvat(root: Path) -> None:
     labels = "".join(f"<label><name>{name}</name></label>" for name in ("disc", "box"))
     shapes = "".join(
         f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in outline(area))}"/>'
-        for area, name in ((1, "box"), (2, "disc"))
+        for area, name in DRAWN.items()
     )
     images = "".join(f'<image name="{s}.png" width="{SIZE[1]}" height="{SIZE[0]}">{shapes}</image>' for s in STEMS)
     meta = f"<meta><task><labels>{labels}</labels></task></meta>"
@@ -167,8 +162,8 @@ def yolo(root: Path) -> None:
     write_images(root, "images/train/{}.png")
     write_text(root / "data.yaml", "train: images/train\nnames: {0: disc, 1: box}\n")
     lines = [
-        f"{number} " + " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in outline(area)) + "\n"
-        for area, number in ((1, 1), (2, 0))
+        f"{('disc', 'box').index(name)} " + " ".join(f"{x / SIZE[1]} {y / SIZE[0]}" for x, y in outline(area)) + "\n"
+        for area, name in DRAWN.items()
     ]
     for stem in STEMS:
         write_text(root / f"labels/train/{stem}.txt", "".join(lines))
@@ -178,18 +173,14 @@ def supervisely(root: Path) -> None:
     write_images(root, "ds/img/{}.png")
     classes = [{"title": name, "shape": "polygon"} for name in ("disc", "box")]
     write_text(root / "meta.json", {"classes": classes})
-    objects = [
-        {
-            "classTitle": name,
-            "geometryType": "rectangle",
-            "points": {"exterior": [[left, top], [right - 1, bottom - 1]]},
-        }
-        for (left, top, right, bottom), name in ((BOXES[1], "box"), (BOXES[2], "disc"))
-    ]
+    objects = []
+    for area, name in DRAWN.items():
+        left, top, right, bottom = BOXES[area]  # pixel numbers include the last
+        points = {"exterior": [[left, top], [right - 1, bottom - 1]]}
+        objects.append({"classTitle": name, "geometryType": "rectangle", "points": points})
+    content = {"size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
     for stem in STEMS:
-        write_text(
-            root / f"ds/ann/{stem}.png.json", {"size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
-        )
+        write_text(root / f"ds/ann/{stem}.png.json", content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ def test_a_folder_in_use_is_refused(folds: CrossValidation) -> None:
         folds.require_free()
     folds.summary.unlink()
     (folds.path / "config.yaml").touch()
-    with pytest.raises(InvalidArgumentError, match=r"already contains a run \(config\.yaml\)"):
+    with pytest.raises(InvalidArgumentError, match=r"already contains config\.yaml, which a run"):
         folds.require_free()
 
 

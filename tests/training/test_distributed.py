@@ -319,7 +319,7 @@ def test_devices_starts_the_processes_and_gives_their_exit_code(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == two.run.model.read_bytes()
     again = run_python(*command)
     assert again.returncode == 2
-    assert "already contains a run" in again.stderr
+    assert "which a run would replace" in again.stderr
 
 
 def test_a_process_group_that_is_there_is_used_and_stays(ranks: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.training.run_dir import RunFolder, default_run_folder
+from pixelwise.training.run_dir import RunFolder, claim_default_folder
 
 FILES = {
     "config": "config.yaml",
@@ -58,14 +60,23 @@ def test_an_empty_or_new_folder_is_free(run: RunFolder) -> None:
     run.require_free()
 
 
-@pytest.mark.parametrize(
-    "name", ["config", "last_checkpoint", "previous_checkpoint", "model", "metrics", "events", "report"]
-)
-def test_a_folder_that_holds_a_run_is_refused(run: RunFolder, name: str) -> None:
-    (run.path / FILES[name]).touch()
-    with pytest.raises(
-        InvalidArgumentError, match=rf"already contains a run \({FILES[name]}\)\. Continue it with --resume"
-    ):
+@pytest.mark.parametrize("path", RunFolder(Path()).contents)
+def test_a_folder_with_a_file_that_a_run_writes_is_refused(run: RunFolder, path: Path) -> None:
+    (run.path / path).touch()
+    if path == RunFolder(Path()).unfinished:
+        run.require_free()
+        return
+    message = rf"already contains {re.escape(path.name)}, which a run would replace\. Continue a run with --resume"
+    with pytest.raises(InvalidArgumentError, match=message):
+        run.require_free()
+
+
+def test_a_description_that_a_killed_run_has_not_finished_may_be_replaced(run: RunFolder) -> None:
+    for path in (run.unfinished, run.classes, run.splits):
+        path.touch()
+    run.require_free()
+    run.report.touch()
+    with pytest.raises(InvalidArgumentError, match=r"already contains report\.html"):
         run.require_free()
 
 
@@ -118,14 +129,18 @@ def test_taking_back_leaves_the_files_of_others(run: RunFolder) -> None:
 
 def test_the_default_folder_is_the_first_that_is_free(tmp_path: Path) -> None:
     data, runs = tmp_path / "streets", tmp_path / "runs"
-    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-1"
     for number in (1, 2, 4):
         (runs / f"streets-unet-{number}").mkdir(parents=True)
-    assert default_run_folder(data, "unet", runs) == runs / "streets-unet-3"
-    assert default_run_folder(data, "fcn", runs) == runs / "streets-fcn-1"
+    with ExitStack() as claims:
+        assert claim_default_folder([data], "unet", claims, runs) == runs / "streets-unet-3"
+        assert claim_default_folder([data], "fcn", claims, runs) == runs / "streets-fcn-1"
+        assert (runs / "streets-fcn-1").exists()
+        assert claim_default_folder([data, Path("cells")], "fcn", claims, runs) == runs / "streets+cells-fcn-1"
+    assert not (runs / "streets-fcn-1").exists()  # nothing was written
 
 
 def test_the_default_folder_is_named_after_a_relative_path_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cells").mkdir()
     monkeypatch.chdir(tmp_path / "cells")
-    assert default_run_folder(Path(), "unet") == Path("runs/cells-unet-1")
+    with ExitStack() as claims:
+        assert claim_default_folder([Path()], "unet", claims) == Path("runs/cells-unet-1")

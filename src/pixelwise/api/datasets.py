@@ -13,14 +13,15 @@ from pixelwise.api.options import (
     GroupBy,
     JsonPath,
     Option,
+    Overwrite,
     Precision,
     Seed,
     Settings,
     StrPath,
-    to_path,
+    to_paths,
 )
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import wrap_path_errors
+from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
@@ -41,16 +42,18 @@ def check(
     html_path: Annotated[
         StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
 
     Args:
-        data: Dataset folder. Every image and mask in it is read.
+        data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
+        overwrite: Replace these files also if another request, or the user, wrote them.
 
     Returns:
         The findings, errors first, and the number of images per split.
@@ -58,7 +61,8 @@ def check(
     Raises:
         PathNotFoundError: `data` does not exist.
         DataError: `data` is not a dataset.
-        InvalidArgumentError: an unknown format, or an invalid resolution or group.
+        InvalidArgumentError: an unknown format, an invalid resolution or group, or a file that exists and that this
+            request did not write.
 
     Example:
         >>> report = pw.check(data)
@@ -66,43 +70,52 @@ def check(
         ()
     """
     from pixelwise.checks.runner import require_valid_resolution, run_checks
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.files import write_atomically
-    from pixelwise.reports.check_report import write_check_report
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
+    from pixelwise.reports.check_report import render_check_report
 
     require_valid_resolution(resolution)
-    dataset = Dataset.load(to_path(data), format)
+    paths = [Path(path) for path in (json_path, html_path) if path is not None]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InvalidArgumentError(f"json_path and html_path are both {paths[0]}. Choose two files.")
+    request = {"format": format, "resolution": resolution, "group_by": group_by}
+    requests = [{"data": relate_paths(to_paths(data), path), **request} for path in paths]
+    for path, own in zip(paths, requests, strict=True):
+        require_replaceable_files([path], "check", own, overwrite=overwrite)
+    dataset = load_datasets(to_paths(data), format)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
     report = run_checks(dataset, resolution=resolution, group_by=group_by)
     if json_path is not None:
         text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomically(Path(json_path), text.encode())
+        write_marked(paths[0], text.encode(), "check", requests[0])
     if html_path is not None:
-        write_check_report(Path(html_path), report, dataset)
+        write_marked(paths[-1], render_check_report(report, dataset), "check", requests[-1])
     return report
 
 
 @wrap_path_errors()
 def convert(
     data: Data,
-    output: Annotated[StrPath, Option(help="Folder of the new dataset, new or empty.", short="-o")],
+    output: Annotated[StrPath, Option(help="Folder of the new dataset.", short="-o")],
     *,
     to: Annotated[
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
+    overwrite: Overwrite = False,
 ) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
 
     Args:
-        data: Dataset folder, which is only read.
-        output: Folder to write, new or empty. It appears only when it is complete.
+        data: Dataset folder, or several; they are only read.
+        output: Folder to write: new, empty, or written by the same request. Its files appear when all are complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
+        overwrite: Write into a folder with other files; those with the names of new ones are replaced.
 
     Returns:
         The folder, the number of images, and notes on what the format cannot express.
@@ -117,9 +130,9 @@ def convert(
         20
     """
     from pixelwise.conversion import convert_dataset
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(Dataset.load(to_path(data), format), Path(output), to)
+    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to, overwrite=overwrite)
 
 
 @wrap_path_errors()
@@ -132,6 +145,7 @@ def plan(
     format: Format = None,
     group_by: GroupBy = None,
     output: Annotated[StrPath | None, Option(help="Config file to write.", short="-o", metavar="FILE")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     precision: Precision = "auto",
     seed: Seed = None,
@@ -139,13 +153,14 @@ def plan(
     """Choose network, sample size and schedule for a dataset, this machine and a time budget.
 
     Args:
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         budget: Time for the whole run, in seconds or as text.
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
+        overwrite: Replace the file also if another request, or the user, wrote it.
         device: Device to plan for.
         precision: Numerical precision to plan for.
         seed: Seed of the run; None: 0.
@@ -156,7 +171,8 @@ def plan(
     Raises:
         PathNotFoundError: `data` does not exist.
         DataError: `data` has errors that `check` reports.
-        InvalidArgumentError: an unknown name, an invalid value, or a budget that is too short.
+        InvalidArgumentError: an unknown name, an invalid value, a budget that is too short, or a file that exists and
+            that this request did not write.
 
     Example:
         >>> config = pw.plan(data, budget="20m", network="unet", device="cpu")
@@ -164,7 +180,7 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.files import write_atomically
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
@@ -172,9 +188,18 @@ def plan(
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
     named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
     changes |= {key: value for key, value in named.items() if value is not None}
-    training_data = prepare_data(Path(data), Config().replace(changes))
+    request: dict[str, object] = {}
+    if output is not None:
+        request = {
+            "data": relate_paths(to_paths(data), Path(output)),
+            "device": device,
+            "precision": precision,
+            **changes,
+        }
+        require_replaceable_files([Path(output)], "plan", request, overwrite=overwrite)
+    training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)
     config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
     if output is not None:
-        write_atomically(Path(output), config.to_yaml().encode())
+        write_marked(Path(output), config.to_yaml().encode(), "plan", request)
     return config

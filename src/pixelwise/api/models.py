@@ -19,6 +19,7 @@ from pixelwise.api.options import (
     JsonPath,
     Model,
     Option,
+    Overwrite,
     Settings,
     StrPath,
     to_path,
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SaveKind = Literal[
     "labels",
+    "labels-png",
     "overlay",
     "probabilities",
     "probabilities-tiff",
@@ -92,6 +94,7 @@ def evaluate(
     ] = None,
     format: Format = None,
     json_path: JsonPath = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
@@ -100,10 +103,11 @@ def evaluate(
 
     Args:
         model: Run folder or model file.
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
         json_path: JSON file to write with the scores.
+        overwrite: Replace `json_path` also if another request, or the user, wrote it.
         device: Device of the network.
         precision: Numerical precision of the network.
         engine: Library that runs the network.
@@ -116,7 +120,8 @@ def evaluate(
         PathNotFoundError: `model` or `data` does not exist.
         ModelFileError: `model` is not a model of this version.
         DataError: `data` is not a dataset, or an image of the split cannot be read.
-        InvalidArgumentError: the dataset has other classes than the model, or an argument is invalid.
+        InvalidArgumentError: the dataset has other classes than the model, `json_path` was not written by this request,
+            or an argument is invalid.
 
     Example:
         >>> scores = pw.evaluate(model, data, device="cpu")
@@ -124,31 +129,37 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks import CODES
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
-    from pixelwise.files import write_atomically
     from pixelwise.inference.engines import select_engine
+    from pixelwise.model_file import read_checksum
+    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
 
+    request: dict[str, Any] = {}
+    if json_path:
+        request = {"model": read_checksum(to_path(model)), "data": relate_paths(to_paths(data), Path(json_path))}
+        request |= {"split": split, "format": format, "precision": precision}
+        require_replaceable_files([Path(json_path)], "evaluate", request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.root} have no mask and are left out")
+        logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
-            logger.warning(f"{data} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
+            logger.warning(f"{dataset.location} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
-        raise DataError(f"{dataset.root} has files with the same stem ({names}). Rename or remove one of each.")
+        raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     scores = counts.compute_scores(predictor.classes.names)
-    scores |= {"split": chosen, "model": str(model), "data": str(data)}
+    scores |= {"split": chosen, "model": str(model), "data": " ".join(map(str, to_paths(data)))}
     if json_path:
-        write_atomically(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode())
+        write_marked(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode(), "evaluate", request)
     return scores
 
 
@@ -164,8 +175,8 @@ def predict(
     save: Annotated[
         Sequence[SaveKind],
         Option(
-            help="Outputs, separated by commas: labels, overlay, probabilities, probabilities-tiff, confidence, "
-            "entropy, polygons, labelme, coco, cvat, table.",
+            help="Outputs, separated by commas: labels, labels-png, overlay, probabilities, probabilities-tiff, "
+            "confidence, entropy, polygons, labelme, coco, cvat, table.",
             metavar="NAME,...",
         ),
     ] = ("labels",),
@@ -184,6 +195,7 @@ def predict(
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
+    overwrite: Overwrite = False,
     shard: Annotated[
         str | None, Option(help="Predict only one share of the inputs, such as 2/8.", metavar="I/N")
     ] = None,
@@ -207,6 +219,7 @@ def predict(
         fill_holes: Fill holes inside regions.
         tta: Transforms to average over, such as "flips" or "scales".
         resume: Skip images whose files the same command has written.
+        overwrite: Replace files also if another request, or the user, wrote them. Without it they are an error.
         shard: "2/8" predicts the second of eight shares of the inputs.
         cluster: "ray" predicts on all machines of a Ray cluster, which must see the same paths.
         device: Device of the network.
@@ -219,7 +232,8 @@ def predict(
     Raises:
         PathNotFoundError: `model` or an input does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an argument is invalid, or two inputs would be written to one file.
+        InvalidArgumentError: an argument is invalid, two inputs would be written to one file, a file exists that this
+            request did not write, or another process writes to the folder.
 
     Example:
         >>> report = pw.predict(model, [photos], "predictions", save=["labels", "overlay"], device="cpu")
@@ -250,7 +264,7 @@ def predict(
         engine=engine,
     )
     with closing(executor):
-        return predict_files(to_paths(inputs), writer, executor, resume=resume, shard=shard)
+        return predict_files(to_paths(inputs), writer, executor, resume=resume, overwrite=overwrite, shard=shard)
 
 
 @wrap_path_errors()
@@ -265,6 +279,7 @@ def quantize(
         float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
     ] = 1.0,
     format: Format = None,
+    overwrite: Overwrite = False,
 ) -> "QuantizeResult":
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
 
@@ -278,6 +293,7 @@ def quantize(
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
         format: Dataset format; None: detected.
+        overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
         The file, and the mean IoU in int8 and float32.
@@ -285,17 +301,18 @@ def quantize(
     Raises:
         PathNotFoundError: `model` or `data` does not exist.
         InvalidArgumentError: int8 loses more than `max_iou_drop`, a split is missing, the classes differ, the extra
-            `onnx` is not installed, or `output` is a file that is not an int8 file.
+            `onnx` is not installed, or the file exists and is not an int8 file of this model.
 
     Example:
         >>> result = pw.quantize("runs/first", "street")  # doctest: +SKIP
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.dataset import Dataset
+    from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
     from pixelwise.inference.engines import choose_engine, get_installed_versions
-    from pixelwise.inference.int8_file import get_int8_path, require_replaceable, write_int8
+    from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
+    from pixelwise.output_files import require_replaceable
     from pixelwise.quantization.quantize import quantize_predictor, require_accuracy
     from pixelwise.quantization.result import QuantizeResult
 
@@ -303,10 +320,12 @@ def quantize(
         raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
     model = to_path(model)
     path = get_int8_path(model) if output is None else Path(output)
-    require_replaceable(path)
+    if path.suffix != ".onnx":
+        raise InvalidArgumentError(f"{path} would be an ONNX file. Choose a name that ends in .onnx.")
+    require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = Dataset.load(to_path(data), format)
+    dataset = load_datasets(to_paths(data), format)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
@@ -344,6 +363,7 @@ def export(
         tuple[int, int] | None,
         Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
 
@@ -362,6 +382,7 @@ def export(
         opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
         fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
             that do not support dynamic shapes; None: any size and number.
+        overwrite: Replace files also if another request, or the user, wrote them.
 
     Returns:
         The file, its size, and how close it is to the model.
@@ -369,33 +390,40 @@ def export(
     Raises:
         PathNotFoundError: `model` does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an invalid argument, no int8 file, a missing extra, or a file that does not agree with
-            the model.
+        InvalidArgumentError: an invalid argument, no int8 file, a missing extra, a file that does not agree with the
+            model, or a file that exists and that this request did not write.
 
     Example:
         >>> pw.export(model, "model.pt2").file.name
         'model.pt2'
     """
-    from pixelwise.exporting.export import MIN_AGREEMENT, export_predictor, resolve_target
+    from pixelwise.exporting.export import MIN_AGREEMENT, ExportTarget, export_predictor, resolve_target
     from pixelwise.inference.int8_file import read_int8
+    from pixelwise.model_file import read_checksum
+    from pixelwise.output_files import claim_output
 
     require_known("precision", [precision], MIN_AGREEMENT)
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
-    target = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
-    predictor = load(model, device="cpu", precision="fp32", engine="torch")
-    int8 = read_int8(to_path(model)) if precision == "int8" else None
-    return export_predictor(
-        predictor,
-        target,
-        logits=logits,
-        precision=precision,
-        min_agreement=least,
-        int8=int8,
-        opset=opset,
-        fixed_size=fixed_size,
-    )
+    name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
+    request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
+    request |= {"opset": opset, "fixed_size": fixed_size}
+    with claim_output(path, request, is_file=True):
+        target = ExportTarget(name=name, path=path, request=request)
+        target.require_replaceable(overwrite=overwrite)
+        predictor = load(model, device="cpu", precision="fp32", engine="torch")
+        int8 = read_int8(to_path(model)) if precision == "int8" else None
+        return export_predictor(
+            predictor,
+            target,
+            logits=logits,
+            precision=precision,
+            min_agreement=least,
+            int8=int8,
+            opset=opset,
+            fixed_size=fixed_size,
+        )
 
 
 @wrap_path_errors()
@@ -410,6 +438,7 @@ def localize(
     class_name: Annotated[
         str | None, Option(help="Name or index of a class.", name="--class", metavar="NAME", default="the top 3")
     ] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> "LocalizeReport":
     """Write heat maps that show where in each image a classifier sees its classes.
@@ -420,6 +449,7 @@ def localize(
         classifier: Name in torchvision ("resnet50") or timm ("timm:convnext_tiny").
         weights: "imagenet", or a file with all weights of the classifier.
         class_name: Name or index of the class to show; None: the three most probable ones.
+        overwrite: Replace heat maps also if another request, or the user, wrote them.
         device: Device of the network.
 
     Returns:
@@ -428,19 +458,23 @@ def localize(
     Raises:
         PathNotFoundError: an image or the weights do not exist.
         ModelFileError: the weights do not fit the classifier.
-        InvalidArgumentError: an unknown classifier or class.
+        InvalidArgumentError: an unknown classifier or class, or a file that exists and that this request did not write.
 
     Example:
         >>> report = pw.localize([photos], "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
     from pixelwise.devices import choose_device
+    from pixelwise.output_files import claim_output, require_replaceable_files
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
     targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
-    localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
-    index = None if class_name is None else find_class(localizer.names, class_name)
-    return localize_images(localizer, targets, index)
+    request = {"classifier": classifier, "weights": Path(weights).name, "class": class_name}
+    with claim_output(Path(output), request):
+        require_replaceable_files(targets, "localize", request, overwrite=overwrite)
+        localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
+        index = None if class_name is None else find_class(localizer.names, class_name)
+        return localize_images(localizer, targets, index, request)
 
 
 def describe_networks(

@@ -46,7 +46,10 @@ class Option:
     """Text of the default in the help; None: the default value, if it has one."""
 
 
-Data = Annotated[StrPath, Argument(help="Dataset folder, such as one with images/ and masks/.")]
+Data = Annotated[
+    StrPath | Sequence[StrPath],
+    Argument(help="Dataset folder, such as one with images/ and masks/; several are joined.", metavar="DATA"),
+]
 Model = Annotated[StrPath, Argument(help="Run folder or model file.")]
 Format = Annotated[
     str | None,
@@ -62,6 +65,7 @@ GroupBy = Annotated[
 JsonPath = Annotated[
     StrPath | None, Option(help="Also write the results to this JSON file.", name="--json", metavar="FILE")
 ]
+Overwrite = Annotated[bool, Option(help="Replace files that another request, or you, wrote.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Numerical precision of the network.")]
 InferencePrecision = Annotated[

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -22,24 +23,30 @@ from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
+from pixelwise.output_files import claim_output
 from pixelwise.planning.prepare_data import TrainingData, prepare_folds
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation, load_cross_validation, schedule_start
 from pixelwise.training.distributed import World
 from pixelwise.training.results import CrossValidationResult
-from pixelwise.training.run_dir import default_run_folder
+from pixelwise.training.run_dir import claim_default_folder
 from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import draw_val_samples
 
 logger = logging.getLogger(__name__)
 
 
-def cross_validate(options: TrainOptions, world: World) -> CrossValidationResult:
-    """Train and score the folds that are not finished; all processes call it together."""
+def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> CrossValidationResult:
+    """Train and score the folds that are not finished; all processes call it together.
+
+    `claims` gets the claim on the folder.
+    """
 
     def prepare() -> tuple[CrossValidation, list[PreparedRun]]:
+        if options.output:
+            claims.enter_context(claim_output(options.output))
         is_resumed = options.resume and options.output and CrossValidation(path=options.output).summary.exists()
-        return resume_folds(options, world) if is_resumed else start_folds(options, world)
+        return resume_folds(options, world) if is_resumed else start_folds(options, world, claims)
 
     folds, runs = world.call_on_first(prepare)
     classes: Classes | None = runs[0].arguments["spec"].classes if runs else None
@@ -54,7 +61,7 @@ def cross_validate(options: TrainOptions, world: World) -> CrossValidationResult
             scores = train_fold(run, options, world, started)
         except INTERRUPTIONS:
             logger.info(
-                f"resume all folds with: pixelwise train {run.arguments['dataset'].root} -o {folds.path} --resume"
+                f"resume all folds with: pixelwise train {run.arguments['dataset'].location} -o {folds.path} --resume"
             )
             raise
         except InvalidArgumentError:
@@ -68,11 +75,11 @@ def cross_validate(options: TrainOptions, world: World) -> CrossValidationResult
     return world.call_on_first(folds.make_result)
 
 
-def start_folds(options: TrainOptions, world: World) -> tuple[CrossValidation, list[PreparedRun]]:
+def start_folds(options: TrainOptions, world: World, claims: ExitStack) -> tuple[CrossValidation, list[PreparedRun]]:
     """Plan once, and describe every fold in its folder."""
     num_folds = options.folds or 0
     if options.output:
-        CrossValidation(path=options.output).require_free()
+        CrossValidation(path=options.output, num_folds=num_folds).require_free()
     options = options.check()
     given = options.complete(options.config or Config())
     data = prepare_folds(options.data, given, num_folds, skip_invalid=options.skip_invalid)
@@ -80,15 +87,18 @@ def start_folds(options: TrainOptions, world: World) -> tuple[CrossValidation, l
         logger.info(note)
     config = _plan_folds(data, given, options)
     folds = CrossValidation(
-        path=options.output or default_run_folder(options.data, config.network.name),
+        path=options.output or claim_default_folder(options.data, config.network.name, claims),
         num_folds=num_folds,
         budget_seconds=given.training.budget_seconds,
     )
     runs = [make_prepared_run(*pair, config, options) for pair in zip(folds.folds, data, strict=True)]
     require_trainable(runs[0], world)
+    folds.unfinished.parent.mkdir(parents=True, exist_ok=True)
+    folds.unfinished.touch()
     for run, fold in zip(runs, data, strict=True):
         write_description(run.folder, fold, config)
     folds.write()  # last, because folds.json marks folds that can be resumed
+    folds.unfinished.unlink(missing_ok=True)
     return folds, runs
 
 

@@ -1,6 +1,6 @@
 """The arguments of a `train` call, and the config that follows from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from pixelwise.training.run_dir import RunFolder
 class TrainOptions:
     """The arguments of a `train` call."""
 
-    data: Path
+    data: Sequence[str | Path]
+    """Folders of the dataset, mostly one."""
     output: Path | None
     """Run folder; None: the next free one."""
     config: Config | None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from pixelwise.api.config_diff import (
 )
 from pixelwise.api.train_options import TrainOptions
 from pixelwise.config import Config, load_config
-from pixelwise.data.dataset import Dataset
 from pixelwise.data.file_records import record_files, write_file_records
+from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
 from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
@@ -31,6 +32,7 @@ from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
+from pixelwise.output_files import claim_output
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
@@ -41,7 +43,7 @@ from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
 from pixelwise.training.resource_errors import explain_disk_errors
 from pixelwise.training.results import TrainResult
-from pixelwise.training.run_dir import RunFolder, default_run_folder
+from pixelwise.training.run_dir import RunFolder, claim_default_folder
 from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import Trainer
 
@@ -67,13 +69,15 @@ class PreparedRun:
         return config
 
 
-def prepare_run(options: TrainOptions, world: World) -> PreparedRun:
-    """Start a run, or resume the one in the output folder."""
+def prepare_run(options: TrainOptions, world: World, claims: ExitStack) -> PreparedRun:
+    """Start a run, or resume the one in the output folder; `claims` gets the claim on the folder."""
+    if options.output:
+        claims.enter_context(claim_output(options.output))
     is_resumed = options.resume and options.output and RunFolder(options.output).config.exists()
-    return resume_run(options, world) if is_resumed else start_run(options, world)
+    return resume_run(options, world) if is_resumed else start_run(options, world, claims)
 
 
-def start_run(options: TrainOptions, world: World) -> PreparedRun:
+def start_run(options: TrainOptions, world: World, claims: ExitStack) -> PreparedRun:
     """Read the data, plan, and describe the run in its folder; by default the next free one."""
     if options.output:
         RunFolder(options.output).require_free()
@@ -83,7 +87,7 @@ def start_run(options: TrainOptions, world: World) -> PreparedRun:
     for note in data.notes:
         logger.info(note)
     config = options.make_config(data)
-    folder = RunFolder(options.output or default_run_folder(options.data, config.network.name))
+    folder = RunFolder(options.output or claim_default_folder(options.data, config.network.name, claims))
     run = make_prepared_run(folder, data, config, options, is_new=True)
     require_trainable(run, world)
     write_description(folder, data, config)
@@ -106,7 +110,7 @@ def resume_run(options: TrainOptions, world: World) -> PreparedRun:
     if checkpoint and checkpoint.finished and folder.report.exists() and not select_effective(changes):
         logger.info(f"{folder.path} is finished; nothing to do.")
         return PreparedRun(folder, arguments={})
-    dataset = drop_excluded(Dataset.load(options.data, config.data.format), exclusions or ())
+    dataset = drop_excluded(load_datasets(options.data, config.data.format), exclusions or ())
     if options.allow_changes:
         changes += compare_files(folder, dataset)
     else:
@@ -217,8 +221,8 @@ def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
     """Raise CheckpointError if the dataset has other classes than the run."""
     if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
         raise CheckpointError(
-            f"the classes of {data.dataset.root} differ from those of the run (see {folder.classes}). Restore them, or "
-            f"start a new run."
+            f"the classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
+            f"Restore them, or start a new run."
         )
 
 
@@ -226,6 +230,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
     """Write what the run starts from; config.yaml last, because it marks a run that can be resumed."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
+        folder.unfinished.touch()
         write_atomically(folder.classes, yaml.safe_dump(data.classes.to_dict(), sort_keys=False).encode())
         write_splits(folder.splits, data.splits, data.groups)
         write_file_records(folder.inventory, record_files(data.dataset))
@@ -235,6 +240,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
         else:
             write_exclusions(folder.exclusions, data.exclusions)
         write_atomically(folder.config, config.to_yaml().encode())
+        folder.unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise PathAccessError(
             f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
@@ -266,7 +272,7 @@ def train_run(
     folder, config = prepared.folder, prepared.config.training
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].root} -o {folder.path} --resume"
+    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].location} -o {folder.path} --resume"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):

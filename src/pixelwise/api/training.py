@@ -2,21 +2,40 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pixelwise.api.options import Data, Device, Format, GroupBy, Option, Precision, Seed, Settings, StrPath
+from pixelwise.api.options import (
+    Data,
+    Device,
+    Format,
+    GroupBy,
+    Option,
+    Overwrite,
+    Precision,
+    Seed,
+    Settings,
+    StrPath,
+    to_paths,
+)
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
+if TYPE_CHECKING:
+    from pixelwise.output_files import OutputManifest
+
 logger = logging.getLogger(__name__)
 
 DEMO_BUDGET = "100s"
 _DEMO_MARK = ".pixelwise-demo"
+_DEMO_UNFINISHED = ".pixelwise-demo-unfinished"
+"""File in the folder of a demo that was interrupted."""
 
 
 @wrap_path_errors()
@@ -67,7 +86,7 @@ def train(
     and all return the same result.
 
     Args:
-        data: Dataset folder.
+        data: Dataset folder, or several, with classes matched by name.
         output: Run folder. Without `resume`, a folder that contains a run is refused. None: `runs/DATA-NETWORK-N`.
         format: Dataset format; None: detected.
         group_by: Rule that finds the group of an image: a regular expression on the names, or FILE.csv:COLUMN. A group
@@ -141,7 +160,7 @@ def train(
     if folds is not None:
         require_valid_num_folds(folds)
     options = TrainOptions(
-        data=Path(data),
+        data=to_paths(data),
         output=None if output is None else Path(output),
         changes={**settings, **{key: value for key, value in named.items() if value is not None}},
         config=None if config is None else load_config(config),
@@ -154,10 +173,10 @@ def train(
         device_name=choose_process_device(device, devices),
         precision=precision,
     )
-    with open_world(options.device_name) as world:
+    with open_world(options.device_name) as world, ExitStack() as claims:
         if world.broadcast_object(options.is_cross_validation):
-            return cross_validate(options, world)
-        run = world.call_on_first(lambda: prepare_run(options, world))
+            return cross_validate(options, world, claims)
+        run = world.call_on_first(lambda: prepare_run(options, world, claims))
         if run.arguments:
             train_run(run, options, world)
         return world.call_on_first(lambda: make_result(run.folder))
@@ -174,13 +193,15 @@ def demo(
         "runs/demo"
     ),
     *,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> TrainResult:
     """Generate a dataset of street scenes, then check, train, evaluate and predict, in under three minutes.
 
     Args:
-        output: Folder for everything. An earlier demo in it is replaced; a folder with other files is refused.
+        output: Folder for everything. An earlier demo in it is replaced.
+        overwrite: Use a folder with other files, and replace what the user has changed in an earlier demo.
         device: Device of the network.
         precision: Numerical precision of the network.
 
@@ -188,7 +209,7 @@ def demo(
         The result of `train`. The folder also holds `data/`, `evaluation.json` and `predictions/`.
 
     Raises:
-        InvalidArgumentError: `output` holds other files.
+        InvalidArgumentError: `output` holds other files, or another process writes to it.
 
     Example:
         >>> result = pw.demo("runs/demo")  # doctest: +SKIP
@@ -198,39 +219,67 @@ def demo(
     from pixelwise.api.datasets import check
     from pixelwise.api.models import evaluate, predict
     from pixelwise.data.synthetic import write_dataset
-
-    folder = Path(output)
-    _clear_demo(folder)
-    data = folder / "data"
-    logger.info(f"generating street scenes in {data}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _DEMO_MARK).touch()
-    write_dataset(data, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
-    report = check(data)
-    logger.info(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
-    # No pretrained weights: the demo downloads nothing and gives everybody the same plan.
-    result = train(data, folder, weights="none", budget=DEMO_BUDGET, device=device, precision=precision)
-    assert isinstance(result, TrainResult)
-    scores = evaluate(result.model, data, json_path=folder / "evaluation.json", device=device, precision=precision)
-    logger.info(f"test mean IoU: {scores['mean_iou']:.3f}, boundary F1: {scores['boundary_f1']:.3f}")
-    images, predictions = data / "images" / "test", folder / "predictions"
-    predict(result.model, [images], predictions, save=("labels", "overlay"), device=device, precision=precision)
-    logger.info(f"labels and overlays of the test images: {predictions}")
-    return result
-
-
-def _clear_demo(folder: Path) -> None:
-    """Remove the files of an earlier demo; raise InvalidArgumentError for a folder with other files."""
-    import shutil
-
+    from pixelwise.output_files import OutputManifest, claim_output
     from pixelwise.training.run_dir import RunFolder
 
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / _DEMO_MARK).exists():
-        raise InvalidArgumentError(f"{folder} contains files that no demo wrote. Choose another folder (-o).")
-    for path in [*(folder / name for name in ("data", "predictions", "evaluation.json")), *RunFolder(folder).contents]:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    folder = Path(output)
+    with claim_output(folder) as claim:
+        manifest = OutputManifest(claim=claim, name=_DEMO_MARK, request={"command": "demo"})
+        _clear_demo(folder, manifest, overwrite=overwrite)
+        manifest.begin((), overwrite=overwrite)
+        (folder / _DEMO_UNFINISHED).touch()
+        data, part = folder / "data", folder / ".pixelwise-data"
+        logger.info(f"generating street scenes in {data}")
+        shutil.rmtree(part, ignore_errors=True)  # of an interrupted demo
+        write_dataset(part, "streets", num_train=160, num_val=32, num_test=32, size=(192, 256))
+        for path in _list_files(part):
+            manifest.record(data / path.relative_to(part), path)
+        part.rename(data)
+        report = check(data)
+        logger.info(f"check: {len(report.errors)} errors, {len(report.findings)} findings")
+        # No pretrained weights: the demo downloads nothing and gives everybody the same plan.
+        result = train(data, folder, weights="none", budget=DEMO_BUDGET, device=device, precision=precision)
+        assert isinstance(result, TrainResult)
+        scores = evaluate(result.model, data, json_path=folder / "evaluation.json", device=device, precision=precision)
+        logger.info(f"test mean IoU: {scores['mean_iou']:.3f}, boundary F1: {scores['boundary_f1']:.3f}")
+        images, predictions = data / "images" / "test", folder / "predictions"
+        predict(result.model, [images], predictions, save=("labels", "overlay"), device=device, precision=precision)
+        logger.info(f"labels and overlays of the test images: {predictions}")
+        for path in _list_files(folder / "evaluation.json", *RunFolder(folder).contents):
+            manifest.record(path, path)
+        manifest.save()
+        (folder / _DEMO_UNFINISHED).unlink(missing_ok=True)
+        return result
+
+
+def _clear_demo(folder: Path, manifest: "OutputManifest", *, overwrite: bool) -> None:
+    """Remove the files of an earlier demo; raise InvalidArgumentError for files that no demo wrote."""
+    from pixelwise.output_files import OutputClaim, OutputManifest, remove_files, require_replaceable
+    from pixelwise.prediction.output_writer import MANIFEST
+    from pixelwise.training.run_dir import RunFolder
+
+    others = [path for path in folder.iterdir() if not path.name.startswith(".pixelwise")]
+    if others and not manifest.path.exists() and not overwrite:
+        raise InvalidArgumentError(
+            f"{folder} contains files that no demo wrote ({others[0].name}). Choose another folder with -o."
+        )
+    claim = OutputClaim(folder=folder / "predictions", stem=".pixelwise")
+    predictions = OutputManifest(claim=claim, name=MANIFEST, request={})
+    runs = list(_list_files(folder / "evaluation.json", *RunFolder(folder).contents))
+    images = list(_list_files(folder / "data"))
+    labels = [path for path in _list_files(folder / "predictions") if path != predictions.path]
+    states = {path: manifest.find_state(path) for path in images} | {
+        path: predictions.find_state(path) for path in labels
+    }
+    # The data and the predictions of the new demo must not be mixed with files of the user.
+    states = {path: ("blocked" if state == "foreign" else state, "") for path, (state, _) in states.items()}
+    if not (folder / _DEMO_UNFINISHED).exists():  # else a demo was interrupted before the run was recorded
+        states |= {path: manifest.find_state(path) for path in runs}
+    require_replaceable({path: state for path, state in states.items() if state[0] != "other"}, overwrite=overwrite)
+    remove_files([*runs, *images, *labels, predictions.path], folder)
+
+
+def _list_files(*paths: Path) -> Iterator[Path]:
+    """Yield files, and the files below folders."""
+    for path in paths:
+        yield from (file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

@@ -23,7 +23,9 @@ BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 
 def _list_classes(context: CheckContext) -> list[tuple[int, str]]:
-    """Return index and name of the classes, without those that damaged masks created."""
+    """Return index and name of the classes, without those that damaged masks created; none if values are misread."""
+    if context.is_misread:
+        return []
     artifacts = {context.classes.get_label(value) for value in find_artifact_values(context)}
     return [(index, name) for index, name in enumerate(context.classes.names) if index not in artifacts]
 
@@ -39,7 +41,7 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
     if not groups:
         return
     changed = {name: kept for kept, *others in groups for name in others}
-    description, declared = read_description(context.dataset.root), context.dataset.index.description.names
+    description, declared = read_description(context.dataset.folders[0]), context.dataset.index.description.names
     lines = format_changes(description, declared, names, changed)
     fix = f"If they mean the same, write this into dataset.yaml:\n{lines}"
     shown = "; ".join(
@@ -84,15 +86,14 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         fix = "Label more images of this class: training and validation each need at least one."
         yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
     for missing, names in absent.items():
+        they = "it is" if len(names) == 1 else "they are"
         if "train" in missing:
             where = " and ".join(split for split in SPLITS if split in used and split not in missing)
-            message = (
-                f"{_name_classes(names, 'occurs', 'occur')} in {where}, but not in train, so it cannot be learned."
-            )
+            message = f"{_name_classes(names, 'occurs', 'occur')} in {where}, but not in train, so {they} not learned."
             yield make_finding("class_not_in_train", (), message, "Move some images of this class to train.")
         else:
             where = " or ".join(missing)
-            message = f"{_name_classes(names, 'does', 'do')} not occur in {where}, so it is not evaluated there."
+            message = f"{_name_classes(names, 'does', 'do')} not occur in {where}, so {they} not evaluated there."
             yield make_finding("class_not_in_split", (), message, f"Move some images of this class to {where}.")
 
 

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pixelwise.checks.findings import Finding, make_printable
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.mask_kinds import find_soft_values, has_object_numbers
 from pixelwise.data.sample import Splits
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.shapes import Size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckContext:
     """A scanned dataset, its splits, and the options of the check."""
 
@@ -41,10 +43,36 @@ class CheckContext:
         """The statistics of samples whose image could be decoded."""
         return [s for s in self.stats if s.size]
 
-    @property
+    @cached_property
     def mask_values(self) -> set[int]:
         """All values that occur in the masks."""
         return {value for s in self.stats for value in s.value_counts}
+
+    @cached_property
+    def soft_values(self) -> tuple[int, int] | None:
+        """The two values between which masks have soft edges, unless dataset.yaml divides them."""
+        if self.dataset.description.threshold is not None or (
+            self.has_declared_classes and len(self.classes.names) != 2
+        ):
+            return None
+        return find_soft_values(self.stats) if self._may_be_misread else None
+
+    @cached_property
+    def has_object_numbers(self) -> bool:
+        """Whether mask values number objects and dataset.yaml does not say what they are."""
+        is_open = self.dataset.description.mask_type is None and self._may_be_misread
+        return is_open and self.soft_values is None and has_object_numbers(self.stats)
+
+    @property
+    def _may_be_misread(self) -> bool:
+        """Return whether classes are found in masks of one channel, or do not list all their values."""
+        is_listed = self.has_declared_classes and all(self.classes.get_label(v) is not None for v in self.mask_values)
+        return self.classes.coding == "index" and not is_listed
+
+    @property
+    def is_misread(self) -> bool:
+        """Return whether the declared classes are not those of the masks, so that checks of classes say nothing."""
+        return self.has_declared_classes and (self.soft_values is not None or self.has_object_numbers)
 
     def find_labels(self, stats: SampleStats) -> set[int]:
         """Return the classes that occur in a mask."""

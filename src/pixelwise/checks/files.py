@@ -1,23 +1,31 @@
 """Checks of the files: which exist, and which can be read."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 
 from pixelwise.checks.context import Check, CheckContext, split_error_message
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
+from pixelwise.data.formats.dataset_index import find_images
+from pixelwise.data.formats.pairing import MIN_COVERAGE
 from pixelwise.data.io.decoded_image import too_large
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
-from pixelwise.data.io.images import TYPE_NAMES
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, TYPE_NAMES
 from pixelwise.data.sample import SPLITS
 from pixelwise.files import walk_folders
 
 
 def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     index = context.dataset.index
-    fix = "Add a mask with the same name as the image, or remove the image."
+    for note in index.pairing_notes:
+        yield make_finding("pairing", (), note, "If this is wrong, give each mask the name of its image.")
+    fix = f"{index.pairing_hint} Add a mask with the same name as the image, or remove the image.".lstrip()
     files = context.list_files(index.images_without_mask)
     yield from report_files("missing_mask", files, "image", "without a mask", fix)
+    fix = "They are not used for training or scores. `pixelwise predict` labels them."
+    files = context.list_files(index.unlabeled_images)
+    yield from report_files("unlabeled_images", files, "test image", "without a mask", fix)
     fix = "Add an image with the same name as the mask, or remove the mask."
     files = context.list_files(index.masks_without_image)
     yield from report_files("orphan_mask", files, "mask", "without an image", fix)
@@ -33,6 +41,28 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
 
 
+def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
+    """Find folders with as many pictures as there are images next to them."""
+    dataset = context.dataset
+    index, root = dataset.index, dataset.root
+    images = [*(s.image_path for s in index.samples), *index.images_without_mask, *index.unlabeled_images]
+    known = {path for s in index.samples for path in s.paths}
+    known |= {*images, *index.masks_without_image, *index.same_stem, *index.outside_splits}
+    used = {folder for path in known for folder in path.parents}
+    num_images = Counter(folder for path in images for folder in path.parents)
+    unread: dict[Path, list[Path]] = defaultdict(list)
+    for path in find_images(root):
+        if path.parent not in used:
+            unread[
+                next(folder for folder in reversed(path.parents) if folder not in used and root in folder.parents)
+            ] += [path]
+    large = {f: paths for f, paths in unread.items() if len(paths) >= MIN_COVERAGE * num_images[f.parent] > 0}
+    shown = [f"{dataset.get_relative_path(folder)} ({len(paths)})" for folder, paths in large.items()]
+    fix = "If they are not needed, they can stay."
+    files = context.list_files(path for paths in large.values() for path in paths)
+    yield from report_files("unread_folder", files, "folder", "of images that nothing reads", fix, items=shown)
+
+
 def _check_faults(context: CheckContext) -> Iterator[Finding]:
     """Report what the format or split lists found."""
     for fault in context.dataset.index.faults:
@@ -43,7 +73,7 @@ def _check_faults(context: CheckContext) -> Iterator[Finding]:
 def _check_links(context: CheckContext) -> Iterator[Finding]:
     """Find broken symbolic links, which formats do not list as files."""
     broken = []
-    for folder, _, names in walk_folders(context.dataset.root):
+    for folder, _, names in chain.from_iterable(map(walk_folders, context.dataset.folders)):
         broken += [path for path in (folder / name for name in names) if path.is_symlink() and not path.exists()]
     fix = "Restore the target of each link, or remove the link."
     files = context.list_files(broken)
@@ -52,7 +82,7 @@ def _check_links(context: CheckContext) -> Iterator[Finding]:
 
 def _check_names(context: CheckContext) -> Iterator[Finding]:
     index = context.dataset.index
-    paths = [path for s in index.samples for path in (s.image_path, s.mask_path)]
+    paths = [path for s in index.samples for path in s.paths]
     paths += [*index.images_without_mask, *index.masks_without_image, *index.same_stem, *index.outside_splits]
     files = context.list_files(path for path in paths if make_printable(str(path)) != str(path))
     problem, fix = "not in UTF-8, so no list can contain them", "Rename the files, for example to ASCII letters."
@@ -79,20 +109,33 @@ def _list_failures(context: CheckContext) -> Iterator[tuple[str, str, str]]:
         if s.image_error:
             place, path = context.dataset.get_image_file(s.sample), s.sample.image_path
             error = s.image_error.removeprefix(f"{s.sample.image_location}: ")
-            yield place, error, _find_code(path, error, s.image_file.is_truncated, "unreadable_image")
+            yield place, *_explain_failure(path, error, s.image_file.is_truncated, "unreadable_image")
         if s.mask_error and not s.color_counts:
             place, path = context.dataset.get_mask_file(s.sample), s.sample.mask_path
             error = s.mask_error.removeprefix(f"{s.sample.mask_location}: ")
-            yield place, error, _find_code(path, error, s.mask_file.is_truncated, "unreadable_mask")
+            yield place, *_explain_failure(path, error, s.mask_file.is_truncated, "unreadable_mask")
 
 
-def _find_code(path: Path, error: str, is_truncated: bool, default: str) -> str:
-    """Return the code of a file that cannot be read."""
+def _explain_failure(path: Path, error: str, is_truncated: bool, default: str) -> tuple[str, str]:
+    """Return the error and the code of a file that cannot be read."""
     if path.is_file() and path.stat().st_size == 0:
-        return "empty_file"
+        return error, "empty_file"
+    if target := _find_stored_link(path):
+        problem = f"is a symbolic link to {target}, stored as a text file"
+        fix = "Unpack or clone the dataset where links can be made, or copy the targets here."
+        return f"{problem}. {fix}", "broken_link"
     if is_truncated:
-        return "truncated_file"
-    return "decompression_bomb" if too_large() in error else default
+        return error, "truncated_file"
+    return error, "decompression_bomb" if too_large() in error else default
+
+
+def _find_stored_link(path: Path) -> str | None:
+    """Return the target of a link that a system without links, mostly Windows, has stored as text."""
+    if not path.is_file() or path.stat().st_size > 1000:
+        return None
+    target = path.read_bytes().decode(errors="ignore").strip()
+    is_path = target.isprintable() and PurePosixPath(target).suffix.lower() in IMAGE_EXTENSIONS
+    return target if is_path and (path.parent / target).is_file() else None
 
 
 def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
@@ -113,6 +156,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     _check_pairing,
+    _check_unread_folders,
     _check_faults,
     _check_links,
     _check_names,

@@ -10,6 +10,12 @@ Severity = Literal["error", "warning", "note"]
 CODES: Mapping[str, tuple[Severity, str]] = {
     # files and pairs
     "missing_mask": ("error", "an image has no mask"),
+    "unlabeled_images": ("note", "the images of a test split have no masks"),
+    "pairing": ("note", "names of images and masks differ in a pattern, or an image has several masks"),
+    "unread_folder": (
+        "note",
+        "a folder contains as many pictures as there are images next to it, and nothing reads them",
+    ),
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),
@@ -17,9 +23,10 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "unused_list": ("error", "a split list contradicts others, or its name does not say that it is the one to use"),
     "not_listed": ("warning", "an image with a mask is in no split list, so it is not used"),
     "split_lists": ("note", "split lists define the splits"),
+    "classes_differ": ("warning", "one of several DATA folders lacks classes of the others"),
     "foreign_file": ("warning", "a file in an image or mask folder is not an image"),
     "too_few_pairs": ("error", "no images are available for training or for validation"),
-    "broken_link": ("error", "a symbolic link points to a file that does not exist"),
+    "broken_link": ("error", "a symbolic link points to a file that does not exist, or was stored as text"),
     "unreadable_name": ("error", "a file name is not valid UTF-8"),
     "empty_file": ("error", "a file has zero bytes"),
     "truncated_file": ("error", "the end of a file is missing"),
@@ -37,6 +44,8 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     # mask values
     "unlisted_values": ("error", "masks contain values that dataset.yaml does not list"),
     "interpolated_mask": ("error", "masks contain values between those of the classes along borders: interpolation"),
+    "soft_masks": ("error", "masks of two classes have other values along borders, and dataset.yaml has no threshold"),
+    "instance_masks": ("error", "mask values number objects, and dataset.yaml does not say so"),
     "jpeg_mask": ("error", "masks are saved as JPEG, which changes class indices"),
     "color_masks": ("error", "masks are color images, and dataset.yaml does not list the colors"),
     "palette_differs": ("error", "the same index has different colors in the palettes of different masks"),

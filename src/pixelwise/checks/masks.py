@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
-from pixelwise.data.classes import MAX_FOUND_CLASSES, Color
+from pixelwise.data.class_names import format_key
+from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.io.file_info import read_orientation
+from pixelwise.data.mask_kinds import get_threshold
 from pixelwise.data.sample_stats import SampleStats
 
 _TEXTS = {
@@ -64,28 +66,34 @@ def find_artifact_values(context: CheckContext) -> set[int]:
 
     They are those that no valid mask contains: some of them occur at corners, and not between other values.
     """
-    if context.has_declared_classes:
+    if context.has_declared_classes or context.classes.ranges:
         return set()
     between = _find_between_values(context)
     valid, damaged = set[int](), set[int]()
     for s in context.stats:
-        (damaged if _is_jpeg(s) or between & set(s.value_counts) else valid).update(s.value_counts)
+        (damaged if _is_jpeg(context, s) or between & set(s.value_counts) else valid).update(s.value_counts)
     return damaged - valid if valid else between
 
 
-def _is_jpeg(stats: SampleStats) -> bool:
-    return stats.mask_file.format == "JPEG"
+def _is_jpeg(context: CheckContext, stats: SampleStats) -> bool:
+    """Return whether JPEG changed the values of a mask, and no range of values or threshold repairs them."""
+    is_repaired = context.soft_values or (context.classes.ranges and not context.classes.label_mapping)
+    return stats.mask_file.format == "JPEG" and not is_repaired and not context.mask_values <= {0, 255}
 
 
 def _check_jpeg(context: CheckContext) -> Iterator[Finding]:
-    files = context.list_masks(s for s in context.stats if _is_jpeg(s))
+    files = context.list_masks(s for s in context.stats if _is_jpeg(context, s))
     fix = "Create the masks again from their source and save them as PNG: the lost values cannot be restored."
     yield from report_files("jpeg_mask", files, "mask", "saved as JPEG, which changes class indices", fix)
 
 
 def _find_unlisted(context: CheckContext, stats: SampleStats) -> list[int]:
     """Return the values that neither a class nor `ignore` lists, except in JPEG masks, which have their own finding."""
-    return [] if _is_jpeg(stats) else sorted(v for v in stats.value_counts if context.classes.get_label(v) is None)
+    return (
+        []
+        if _is_jpeg(context, stats)
+        else sorted(v for v in stats.value_counts if context.classes.get_label(v) is None)
+    )
 
 
 def _is_interpolated(context: CheckContext, stats: SampleStats) -> bool:
@@ -103,7 +111,7 @@ def _find_between_values(context: CheckContext) -> set[int]:
     """Return rare values that occur only between two others, if there are many, where no classes are declared."""
     total, between = Counter[int](), Counter[int]()
     for s in context.stats:
-        if not _is_jpeg(s):
+        if not _is_jpeg(context, s):
             total.update(s.value_counts)
             between.update(s.between_counts)
     max_pixels = MAX_RARE_SHARE * sum(total.values())
@@ -112,8 +120,8 @@ def _find_between_values(context: CheckContext) -> set[int]:
 
 
 def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
-    if not context.classes.names:
-        return  # pictures: see _check_class_count
+    if not context.classes.names or context.soft_values or context.has_object_numbers or context.classes.ranges:
+        return  # for pictures, see _check_class_count
     if context.has_declared_classes:
         wrong = [s for s in context.stats if _is_interpolated(context, s)]
         values = {value for s in wrong for value in _find_unlisted(context, s)}
@@ -129,11 +137,45 @@ def _check_interpolation(context: CheckContext) -> Iterator[Finding]:
 
 def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
     wrong = [s for s in context.stats if _find_unlisted(context, s) and not _is_interpolated(context, s)]
-    if wrong and context.classes.names:
+    if wrong and context.classes.names and not context.is_misread:
         unlisted = sorted({value for s in wrong for value in _find_unlisted(context, s)})
         values, fix = describe_unlisted_values(unlisted, context.classes)
         problem = f"with {values}, which dataset.yaml does not list"
         yield from report_files("unlisted_values", context.list_masks(wrong), "mask", problem, fix)
+
+
+def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
+    if context.soft_values is None:
+        return
+    low, high = context.soft_values
+    soft = [s for s in context.stats if any(value >= 0 and value not in (low, high) for value in s.value_counts)]
+    others = {value for s in soft for value in s.value_counts if value >= 0} - {low, high}
+    problem = f"with soft edges: {len(others)} values besides {low} and {high}, along borders only"
+    fix = f"Write this into dataset.yaml:\n{_suggest_threshold(context, low, high)}"
+    yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
+
+
+def _suggest_threshold(context: CheckContext, low: int, high: int) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    mapped = sorted(context.dataset.mapped_values)
+    if len(mapped) == 2:  # they may be in any order, and replace the old mapping
+        first, second = (context.classes.names[context.classes.label_mapping[value]] for value in mapped)
+        limit, end = get_threshold(*mapped), max(255, *context.mask_values)
+        return f"label_mapping: {{0-{limit - 1}: {first}, {limit}-{end}: {second}}}"
+    names = "" if context.has_declared_classes else f"names: [{', '.join(BINARY_NAMES)}]\n"
+    return f"{names}threshold: {get_threshold(low, high)}"
+
+
+def _check_object_numbers(context: CheckContext) -> Iterator[Finding]:
+    if context.has_object_numbers:
+        files = context.list_masks(s for s in context.stats if any(value > 0 for value in s.value_counts))
+        problem = f"with numbers of objects, up to {max(context.mask_values)}, instead of class ids"
+        names = "" if context.has_declared_classes else f"\nnames: [{', '.join(BINARY_NAMES)}]"
+        fix = (
+            f"To train on one class of objects, write this into dataset.yaml:{names}\nmask_type: instances\n"
+            "If the numbers are classes, write 'mask_type: semantic' instead."
+        )
+        yield from report_files("instance_masks", files, "mask", problem, fix)
 
 
 def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
@@ -174,9 +216,10 @@ def has_single_class(context: CheckContext) -> bool:
 
 def find_training_classes(context: CheckContext) -> set[int]:
     """Return the classes that occur in the training masks."""
-    train, mapping = set(context.splits["train"]), context.classes.label_mapping
+    train, classes = set(context.splits["train"]), context.classes
     counts = [s.value_counts for s in context.stats if s.sample in train]
-    return {mapping[value] for c in counts for value, pixels in c.items() if pixels and value in mapping}
+    found = {classes.get_label(value) for c in counts for value, pixels in c.items() if pixels}
+    return {label for label in found if label is not None} - {classes.ignore_index}
 
 
 def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:
@@ -195,7 +238,7 @@ def is_foreground_ignored(context: CheckContext) -> bool:
 
 def _check_undeclared_classes(context: CheckContext) -> Iterator[Finding]:
     classes = context.classes
-    if context.has_declared_classes or not classes.names:
+    if context.has_declared_classes or not classes.names or classes.ranges:
         return
     if 255 in classes.label_mapping:
         message = "The masks contain 0 and 255. They are read as background and foreground."
@@ -292,7 +335,9 @@ def _check_palette_order(context: CheckContext) -> Iterator[Finding]:
     problem = "in which " + format_names(
         [f"index {index} has the color of {name!r}" for index, name in sorted(swapped)]
     )
-    fix = "List 'names' and 'colors' in dataset.yaml in the order of the palette, or add a 'label_mapping'."
+    names = {value: classes.names[index] for value, index in classes.label_mapping.items()} | dict(swapped)
+    line = format_key("label_mapping", dict(sorted(names.items())))
+    fix = f"If the colors are right, write this into dataset.yaml:\n{line}"
     yield from report_files("palette_order", context.list_masks(odd), "palette mask", problem, fix)
 
 
@@ -314,6 +359,8 @@ CHECKS: tuple[Check, ...] = (
     _check_jpeg,
     _check_interpolation,
     _check_unlisted_values,
+    _check_soft_edges,
+    _check_object_numbers,
     _check_all_ignored,
     _check_class_count,
     _check_ignored_foreground,

@@ -54,7 +54,9 @@ def require_valid_dataset(
     if errors := [error for error in report.errors if not is_accepted(error)]:
         lines = [f"{f.message} {f.fix}" for f in errors[:5]]
         more = [f"(and {len(errors) - len(lines)} more)"] if len(errors) > len(lines) else []
-        hint = f"List all findings: pixelwise check {dataset.root}. Train without the invalid files: --skip-invalid."
+        hint = (
+            f"List all findings: pixelwise check {dataset.location}. Train without the invalid files: --skip-invalid."
+        )
         raise DataError("\n".join([*lines, *more, hint]))
     return report
 

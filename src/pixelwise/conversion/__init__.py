@@ -1,10 +1,8 @@
 """Conversion of a dataset to another format, with the same labels in every pixel."""
 
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from pixelwise.data.io.images import decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
 from pixelwise.errors import require_known
-from pixelwise.files import READ_ERRORS, require_new_folder
+from pixelwise.files import READ_ERRORS
+from pixelwise.output_files import OutputManifest, claim_output, relate_paths, remove_files
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
@@ -46,40 +45,74 @@ class ConversionResult:
     """Properties of the dataset that the format cannot represent."""
 
 
-def convert_dataset(dataset: Dataset, output: Path, to: str) -> ConversionResult:
-    """Write a dataset in one of `WRITERS`, into a folder that appears complete or not at all.
+MANIFEST = ".pixelwise.json"
+"""Hidden file in the output folder with the request and the files that were written for it."""
 
-    Image files are copied byte for byte where the new format allows it.
+
+def convert_dataset(dataset: Dataset, output: Path, to: str, *, overwrite: bool = False) -> ConversionResult:
+    """Write a dataset in one of `WRITERS`, into a folder whose files appear when all are complete.
+
+    Image files are copied byte for byte where the new format allows it. Files of an earlier conversion are removed.
+
+    Args:
+        dataset: The dataset.
+        output: The folder.
+        to: Name of the format.
+        overwrite: Write into a folder with files that this request did not write; only those with the names of new
+            files are replaced.
+
+    Raises:
+        InvalidArgumentError: The folder has such files, or another process writes to it.
     """
     require_known("format to write", [to], WRITERS)
-    require_new_folder(output)
-    dataset = scan_dataset(dataset)  # test images, too
-    require_valid_dataset(dataset)
-    with _create_atomically(output) as folder:
-        writer = WRITERS[to](folder, dataset)
-        for done, sample in enumerate(dataset.samples, start=1):
-            writer.add(_encode_sample(dataset, sample))
-            report_progress("convert", done, len(dataset.samples))
-        notes = writer.finish()
+    request = {"data": relate_paths(dataset.folders, output), "to": to}
+    with claim_output(output, request) as claim:
+        manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
+        temporary = output / ".pixelwise.part"
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        manifest.require_replaceable(_list_files(output), overwrite=overwrite)
+        dataset = scan_dataset(dataset)  # test images, too
+        require_valid_dataset(dataset)
+        try:
+            temporary.mkdir()
+            writer = WRITERS[to](temporary, dataset)
+            for done, sample in enumerate(dataset.samples, start=1):
+                writer.add(_encode_sample(dataset, sample))
+                report_progress("convert", done, len(dataset.samples))
+            notes = writer.finish()
+            _publish(temporary, output, manifest, overwrite=overwrite)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     for note in notes:
         logger.info(f"note: {note}")
     return ConversionResult(output=output, format=to, num_images=len(dataset.samples), notes=tuple(notes))
 
 
-@contextmanager
-def _create_atomically(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder that is renamed to `output` at the end, and removed after an error or Ctrl-C."""
-    output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if output.exists():
-            output.rmdir()  # empty, as was checked; some systems cannot rename over a folder
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _list_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, except those with which Pixelwise manages it."""
+    entries = (path for path in folder.glob("*") if not path.name.startswith(".pixelwise"))
+    found = (entry.rglob("*") if entry.is_dir() else [entry] for entry in entries)
+    return sorted(path for paths in found for path in paths if path.is_file())
+
+
+def _publish(folder: Path, output: Path, manifest: OutputManifest, *, overwrite: bool) -> None:
+    """Move the files of a folder to the output, at once where the output does not have their folders yet."""
+    new = {output / path.relative_to(folder): path for path in _list_files(folder)}
+    manifest.begin({*new, *_list_files(output)}, overwrite=overwrite)
+    for target, path in new.items():
+        manifest.record(target, path)
+    outdated = [path for path in set(_list_files(output)) - set(new) if manifest.find_state(path)[0] == "unchanged"]
+    remove_files(outdated, output)
+    _move_into(folder, output)
+    manifest.save()
+
+
+def _move_into(folder: Path, target: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and (target / path.name).is_dir():
+            _move_into(path, target / path.name)
+        else:
+            path.replace(target / path.name)
 
 
 def _encode_sample(dataset: Dataset, sample: Sample) -> EncodedSample:

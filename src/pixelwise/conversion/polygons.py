@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from pixelwise.conversion.polygonize import Point, Region, find_regions, trace_polygon
-from pixelwise.conversion.writer import EncodedSample, make_nested_name, write_file
+from pixelwise.conversion.writer import EncodedSample, format_image_keys, make_nested_name, write_file
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
@@ -55,6 +55,8 @@ class CocoWriter:
             raise DataError(f"a class is named {IGNORE_NAME!r}, which COCO uses for ignored pixels. Rename it.")
         self.encode = mask.encode
         self.root, self.classes = root, dataset.classes
+        if text := format_image_keys(dataset.channels, dataset.nodata):
+            write_file(root / "dataset.yaml", text)
         self.images: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.annotations: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.has_ignored = False
@@ -117,6 +119,8 @@ class YoloWriter:
 
     def __init__(self, root: Path, dataset: Dataset) -> None:
         self.root, self.classes = root, dataset.classes
+        if text := format_image_keys(dataset.channels, dataset.nodata):
+            write_file(root / "dataset.yaml", text)
         self.objects = get_object_labels(dataset.classes)
         self.splits: Counter[str] = Counter()
         self.num_ignored: list[int] = []

@@ -115,8 +115,13 @@ def format_description(
     }
     if has_mapping:
         values["label_mapping"] = {index: index for index in range(len(classes.names))}
-    if channels not in (1, 3):
-        values["channels"] = channels
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return text + format_image_keys(channels, nodata)
+
+
+def format_image_keys(channels: int | None, nodata: Nodata | None) -> str:
+    """Return the lines of a dataset.yaml about images that their files do not say; empty if there are none."""
+    values: dict[str, Any] = {} if channels in (1, 3) else {"channels": channels}
     if nodata is not None:
         values["nodata"] = nodata.to_plain()
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return yaml.safe_dump(values, sort_keys=False) if values else ""

@@ -38,15 +38,15 @@ def rename_classes(classes: Classes, rename: Mapping[str, str], *, is_complete: 
     kept = list(dict.fromkeys(target for target, ignore in zip(targets, ignored, strict=True) if not ignore))
     # A class that keeps its name also keeps its color, even if others are merged into it.
     colors = dict(zip(targets, classes.colors, strict=True)) | dict(zip(classes.names, classes.colors, strict=True))
-    values = classes.label_mapping.items()
-    ranges = classes.ranges.items()
+    index_of = {name: index for index, name in enumerate(kept)}
+    values, ranges = classes.label_mapping.items(), classes.ranges.items()
     return replace(
         classes,
         names=tuple(kept),
         colors=tuple(colors[name] for name in kept),
-        label_mapping={value: kept.index(targets[index]) for value, index in values if not ignored[index]},
+        label_mapping={value: index_of[targets[index]] for value, index in values if not ignored[index]},
         ignore=(*classes.ignore, *(value for value, index in values if ignored[index])),
-        ranges={limits: kept.index(targets[index]) for limits, index in ranges if not ignored[index]},
+        ranges={limits: index_of[targets[index]] for limits, index in ranges if not ignored[index]},
     )
 
 
@@ -54,12 +54,13 @@ def order_classes(classes: Classes, names: Sequence[str]) -> Classes:
     """Return the classes in the order of `names`, which may have more names: no mask value stands for those."""
     spare = dict(zip(names, default_colors(len(names)), strict=True))
     colors = spare | dict(zip(classes.names, classes.colors, strict=True))
+    index_of = {name: index for index, name in enumerate(names)}
     return replace(
         classes,
         names=tuple(names),
         colors=tuple(colors[name] for name in names),
-        label_mapping={value: names.index(classes.names[i]) for value, i in classes.label_mapping.items()},
-        ranges={limits: names.index(classes.names[i]) for limits, i in classes.ranges.items()},
+        label_mapping={value: index_of[classes.names[i]] for value, i in classes.label_mapping.items()},
+        ranges={limits: index_of[classes.names[i]] for limits, i in classes.ranges.items()},
     )
 
 

@@ -2,6 +2,7 @@
 
 import html
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, classes_from_values, mask_values, require_integers
-from pixelwise.data.description import combine_classes, read_description
+from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
+from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.formats._stacks import expand_stacks
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
@@ -19,8 +20,9 @@ from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.io.tiff import find_mask_flips
+from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
-from pixelwise.data.sample_stats import SampleStats, count_values
+from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
 from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS
@@ -60,6 +62,7 @@ class Dataset:
     """
 
     root: Path
+    """The folder of the dataset; of several, the one that contains them all."""
     format: str
     index: DatasetIndex
     """Samples and the files that belong to none, as the format found them."""
@@ -68,10 +71,14 @@ class Dataset:
     resolved_classes: Classes | None
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
+    description: DatasetDescription = field(default_factory=DatasetDescription)
+    """What dataset.yaml says."""
     nodata: Nodata | None = None
     """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
+    joined_folders: tuple[Path, ...] = ()
+    """The folders of a dataset that was loaded from several; empty for one."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -125,9 +132,20 @@ class Dataset:
             declared_classes=classes,
             resolved_classes=classes,
             channels=channels,
+            description=description,
             nodata=description.nodata,
             mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the dataset, mostly one."""
+        return self.joined_folders or (self.root,)
+
+    @property
+    def location(self) -> str:
+        """The folders as words of a command."""
+        return shlex.join(map(str, self.folders))
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -143,17 +161,18 @@ class Dataset:
         if self.resolved_classes is not None:
             return self.resolved_classes
 
-        def find_values(sample: Sample) -> set[int]:
-            mask = self.read_mask(sample)
+        def measure(sample: Sample) -> SampleStats:
+            mask, stats = self.read_mask(sample), SampleStats(sample=sample)
             try:
                 values = mask_values(mask, "index")
                 require_integers(values)
-                return set(count_values(values))
             except DataError as error:
                 raise DataError(f"{sample.mask_location}: {error}") from error
+            measure_values(stats, mask, values, None)
+            return stats
 
         with ThreadPoolExecutor(max_workers=4) as pool:
-            return classes_from_values(set().union(*pool.map(find_values, self._samples_outside_test())))
+            return infer_classes(list(pool.map(measure, self._samples_outside_test())), self.description.mask_type)
 
     @property
     def splits(self) -> Splits:
@@ -238,7 +257,8 @@ class Dataset:
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            for file in {self.get_image_file(sample), self.get_mask_file(sample)}:
+            more = map(self.get_relative_path, sample.more_mask_paths)
+            for file in {self.get_image_file(sample), self.get_mask_file(sample), *more}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
 

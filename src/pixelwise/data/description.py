@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pixelwise.data.class_names import (
     explain_difference,
+    find_nearest,
     format_key,
     order_classes,
     rename_classes,
@@ -93,7 +94,7 @@ def is_description_file(path: Path) -> bool:
 
 
 def read_description(root: Path) -> DatasetDescription:
-    """Read the description of a dataset; an empty one if it has none.
+    """Read the description of a dataset; an empty one if it has none, or if the file is that of YOLO.
 
     Raises:
         DataError: A key is unknown or has an invalid value.
@@ -104,8 +105,12 @@ def read_description(root: Path) -> DatasetDescription:
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise DataError(f"{path} contains a {type(values).__name__}. Expected keys such as 'names:'.")
+    if {"names", "train"} <= values.keys():  # the file of a YOLO dataset
+        return DatasetDescription()
     if unknown := sorted(str(key) for key in values if key not in _PARSERS):
-        raise DataError(f"{path} has the unknown key {unknown[0]!r}. Expected: {', '.join(_PARSERS)}.")
+        near = find_nearest(unknown[0], _PARSERS)
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise DataError(f"{path} has the unknown key {unknown[0]!r}.{hint} Expected: {', '.join(_PARSERS)}.")
     try:
         return replace(parse_description(values), path=path)
     except DataError as error:

@@ -25,8 +25,8 @@ class FileRecord:
 
 def record_files(dataset: Dataset) -> dict[str, FileRecord]:
     """Return the record of each file used for training or validation, by its path relative to the dataset."""
-    pairs = [(s.image_path, s.mask_path) for s in dataset.samples if s.split != "test"]
-    files = [path for path in sorted({path for pair in pairs for path in pair}) if path.is_file()]
+    paths = {path for s in dataset.samples if s.split != "test" for path in s.paths}
+    files = [path for path in sorted(paths) if path.is_file()]
     with ThreadPoolExecutor(max_workers=4) as pool:
         checksums = list(pool.map(compute_file_sha256, files))
     return {

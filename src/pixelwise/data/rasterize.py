@@ -140,9 +140,10 @@ def decode_run_lengths(lengths: Iterable[int], size: Size) -> Array:
 
 def _parse_ring(points: npt.ArrayLike) -> Array:
     ring = np.asarray(points, float)
-    if len(ring) < 3:
+    count = len(ring) if ring.shape[1:] == (2,) else 0
+    if count < 3:
         raise DataError(
-            f"the number of points of a polygon is {len(ring)}. Expected 3 or more. Draw its area, or remove it."
+            f"the number of points of a polygon is {count}. Expected 3 or more. Draw its area, or remove it."
         )
     _require_positions(ring)
     return ring

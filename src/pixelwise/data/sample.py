@@ -26,6 +26,13 @@ class Sample:
     image_entry: str = ""
     """Name of the image inside `image_path`, where that file holds several: `0001.jpg` of a tar file, `page_0003`."""
     label_entry: str = ""
+    more_mask_paths: tuple[Path, ...] = ()
+    """The other files of a mask that is stored in several."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files of the sample."""
+        return (self.image_path, self.mask_path, *self.more_mask_paths)
 
     @property
     def page(self) -> int | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from pixelwise.data.classes import Classes
 from pixelwise.data.io.decoded_image import ChannelMeans
 from pixelwise.data.io.file_info import FileInfo
 from pixelwise.data.io.images import Array
@@ -20,6 +21,10 @@ THUMBNAIL_SIDE = 32
 """Rows and columns of the gray thumbnail by which images are compared."""
 _MAX_SAMPLED_SIDE = 64
 """Largest number of rows and of columns from which the appearance of a class is estimated."""
+_MAX_REGION_SIDE = 4096
+"""Largest number of rows and of columns in which connected regions are counted."""
+_MIN_LARGEST_SHARE = 0.95
+"""A value is one region if its largest one has at least this share of its pixels."""
 _MIN_SHARE = 0.005
 """A class with a smaller share of the sampled pixels has no measurable appearance."""
 MAX_SHIFT = 12
@@ -70,6 +75,10 @@ class SampleStats:
     mask_fingerprint: bytes = b""
     between_counts: dict[int, int] = field(default_factory=dict)
     """Mask value → number of its pixels that have both a smaller and a larger value among their neighbors."""
+    flat_counts: dict[int, int] = field(default_factory=dict)
+    """Mask value → number of its pixels whose neighbors all have the same value."""
+    region_counts: tuple[int, int] = (0, 0)
+    """Number of positive mask values that are one region, and that are several; (0, 0) where they are 1 or 255."""
     color_counts: dict[int, int] = field(default_factory=dict)
     """Packed color → number of pixels, for a color mask where class indices are expected."""
     appearances: dict[int, Array] = field(default_factory=dict)
@@ -193,6 +202,8 @@ def count_values(values: Array) -> dict[int, int]:
 
     Above 8 bits it counts runs instead of pixels: masks consist of long runs of one value.
     """
+    if not values.size:
+        return {}
     flat = values.ravel()
     if flat.dtype == np.uint8:
         counts = np.bincount(flat)
@@ -204,8 +215,48 @@ def count_values(values: Array) -> dict[int, int]:
     return dict(zip(distinct.tolist(), counts.astype(np.int64).tolist(), strict=True))
 
 
-def count_between(mask: Array, values: Array) -> dict[int, int]:
-    """Count the pixels that have smaller and larger neighbors: interpolation creates such values.
+def measure_values(stats: SampleStats, mask: Array, values: Array, declared: Classes | None) -> None:
+    """Measure what the values of a mask say about its kind.
+
+    Args:
+        stats: The statistics to complete.
+        mask: The mask as read.
+        values: (H, W) one integer per pixel.
+        declared: Declared classes; regions are only counted if they do not list all values.
+    """
+    stats.mask_size, stats.value_counts = values.shape[:2], count_values(values)
+    if len(stats.value_counts) > 2:
+        stats.between_counts, stats.flat_counts = count_neighbors(mask, values)
+    is_listed = declared is not None and all(declared.get_label(v) is not None for v in stats.value_counts)
+    if not is_listed and not {value for value in stats.value_counts if value > 0} <= {1, 255}:
+        stats.region_counts = count_regions(values)
+
+
+def count_regions(values: Array) -> tuple[int, int]:
+    """Count the positive values (H, W) whose pixels are one region, apart from a few stray ones, and all others.
+
+    Of large masks, only the upper left part is measured.
+    """
+    values = values[:_MAX_REGION_SIDE, :_MAX_REGION_SIDE]
+    # Every pixel is a node, and a pixel between two of them joins them if they are equal.
+    graph = np.zeros([2 * side - 1 for side in values.shape], np.uint8)
+    graph[::2, ::2] = values > 0
+    graph[::2, 1::2] = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > 0)
+    graph[1::2, ::2] = (values[1:] == values[:-1]) & (values[1:] > 0)
+    num_regions, regions = cv2.connectedComponents(graph, connectivity=4)
+    regions = regions[::2, ::2].ravel()
+    value_of_region = np.zeros(num_regions, values.dtype)
+    value_of_region[regions] = values.ravel()
+    areas = np.bincount(regions, minlength=num_regions)[1:]
+    found, inverse = np.unique(value_of_region[1:], return_inverse=True)
+    largest = np.zeros(len(found), np.int64)
+    np.maximum.at(largest, inverse, areas)
+    num_whole = np.count_nonzero(largest >= _MIN_LARGEST_SHARE * np.bincount(inverse, areas, len(found)))
+    return int(num_whole), len(found) - int(num_whole)
+
+
+def count_neighbors(mask: Array, values: Array) -> tuple[dict[int, int], dict[int, int]]:
+    """Count the pixels between smaller and larger neighbors, as interpolation creates them, and those among equal ones.
 
     Args:
         mask: The mask as read, (H, W) or (H, W, 3); of a color mask, each channel is compared.
@@ -214,10 +265,9 @@ def count_between(mask: Array, values: Array) -> dict[int, int]:
     kernel = np.ones((3, 3), np.uint8)
     if mask.dtype not in (np.uint8, np.uint16):  # OpenCV takes no wider integers
         mask = mask.astype(np.float64)
-    between: Array = (cv2.erode(mask, kernel) < mask) & (mask < cv2.dilate(mask, kernel))
-    if between.ndim == 3:
-        between = np.any(between, axis=2)
-    return count_values(values[between]) if between.any() else {}
+    lowest, highest = cv2.erode(mask, kernel), cv2.dilate(mask, kernel)
+    between, flat = np.atleast_3d((lowest < mask) & (mask < highest)).any(2), np.atleast_3d(lowest == highest).all(2)
+    return count_values(values[between]), count_values(values[flat])
 
 
 def measure_appearances(values: Array, image: Array) -> dict[int, Array]:

@@ -11,22 +11,23 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import classes_from_values, mask_values, require_integers
+from pixelwise.data.classes import mask_values, require_integers
 from pixelwise.data.dataset import Dataset, describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.nodata import ALL_DATA
+from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import (
     SampleStats,
     compute_fingerprint,
     compute_thumbnail,
-    count_between,
     count_values,
     find_suspects,
     measure_appearances,
     measure_shift,
+    measure_values,
 )
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
@@ -48,10 +49,9 @@ def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> D
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
         stats = tuple(pool.map(lambda s: _scan_sample(dataset, s), dataset.samples if samples is None else samples))
-    found = {value for s in stats for value in s.value_counts}
     return replace(
         dataset,
-        resolved_classes=dataset.resolved_classes or classes_from_values(found),
+        resolved_classes=dataset.resolved_classes or infer_classes(stats, dataset.description.mask_type),
         channels=dataset.channels or _find_channels(stats),
         stats=stats,
     )
@@ -145,6 +145,8 @@ def _scan_image(dataset: Dataset, stats: SampleStats) -> tuple[Array, Array | No
 def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missing: Array | None) -> None:
     location = stats.sample.mask_location
     _require_complete(stats.mask_file, location)
+    for path in stats.sample.more_mask_paths:
+        _require_complete(inspect_file(path), str(path))
     mask = dataset.read_mask(stats.sample)
     try:
         values = mask_values(mask, dataset.resolved_classes.coding if dataset.resolved_classes else "index")
@@ -155,17 +157,15 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
         values = mask = _round_fractions(dataset, values, location)
     if image is not None and image.shape[:2] != values.shape:
         image = missing = None
-    counts = count_values(values)
+    measure_values(stats, mask, values, dataset.resolved_classes)
+    counts = stats.value_counts
     stats.mask_fingerprint = compute_fingerprint(values)
-    if len(counts) > 2:
-        stats.between_counts = count_between(mask, values)
     if 2 <= len(counts) <= _MAX_COMPARED_VALUES and image is not None:
         stats.appearances, stats.shift = measure_appearances(values, image), measure_shift(values, image)
     if missing is not None:
         # Values that occur nowhere else keep 0 pixels: they must be listed in dataset.yaml all the same.
         for value, pixels in count_values(values[missing]).items():
             counts[value] -= pixels
-    stats.mask_size, stats.value_counts = mask.shape[:2], counts
 
 
 def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:

@@ -17,6 +17,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.file_records import read_file_records
 from pixelwise.data.io.images import Array
+from pixelwise.data.joined_dataset import name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -93,26 +94,34 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     Args:
         split: None: the first of "test", "val" and, without any splits, "all".
     """
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    path = folder / "splits.yaml"
+    run_names = _read_sample_names(path)
+    listed = set(itertools.chain(*run_names.values()))
+    part = name_as_part(dataset)  # the run may have been trained on several folders
+    is_part = not _select_named(dataset.samples, listed) and bool(_select_named(part.samples, listed))
+    dataset = part if is_part else dataset
     by_split: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
         if sample.split:
             by_split.setdefault(sample.split, []).append(sample)
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    path = folder / "splits.yaml"
-    run_names = _read_sample_names(path)
     # A run takes its val split out of train, so both come from the run.
     is_from_run = "val" not in by_split and (split == "train" or (split or "test") not in by_split)
-    named = _select_named(dataset.samples, itertools.chain(*run_names.values())) if is_from_run else []
+    named = _select_named(dataset.samples, listed) if is_from_run else []
     if split != "test":  # a fold also trains on images of the dataset's val split
         named += _select_named(by_split.get("val", ()), run_names.get("train", ()))
     if named and _has_recorded_file(dataset, named, folder / "files.json"):
-        by_split |= {name: samples for name, samples in read_splits(path, dataset.samples).items() if samples}
+        logger.info(f"The splits of the run apply, because {dataset.location} has images of the run")
+        if not is_part:
+            read_splits(path, dataset.samples)  # no sample may be missing
+        named_splits = {name: _select_named(dataset.samples, names) for name, names in run_names.items()}
+        by_split |= {name: samples for name, samples in named_splits.items() if samples}
         if num_new := len(set(dataset.samples).difference(*by_split.values())):
-            logger.info(f"{num_new} image(s) of {dataset.root} are in no split of the run and are not scored")
+            logger.info(f"{num_new} image(s) of {dataset.location} are in no split of the run and are not scored")
     elif named:
         scope = "the splits of the folder apply" if by_split else f"all {len(dataset.samples)} images are scored"
         logger.info(
-            f"{dataset.root} is not the dataset of the run: its images have the same names, but other contents. "
+            f"{dataset.location} is not the dataset of the run: its images have the same names, but other contents. "
             f"The splits of the run do not apply to it; {scope}"
         )
     if not by_split:
@@ -120,7 +129,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     wanted = split or next((s for s in ("test", "val", "all") if s in by_split), None)
     if wanted is None or wanted not in by_split:
         raise InvalidArgumentError(
-            f"{dataset.root} has no split {split or 'test or val'!r}. It has: {', '.join(sorted(by_split))}."
+            f"{dataset.location} has no split {split or 'test or val'!r}. It has: {', '.join(sorted(by_split))}."
         )
     return wanted, by_split[wanted]
 
@@ -143,7 +152,7 @@ def adapt_to_model(dataset: Dataset, predictor: Predictor, samples: Sequence[Sam
     if unknown:
         logger.info(f"The model does not have these classes, which no image shows: {list_names(unknown)}")
     if missing := [name for name in classes.names if name not in declared.names]:
-        logger.info(f"{dataset.root} does not have these classes of the model: {list_names(missing)}")
+        logger.info(f"{dataset.location} does not have these classes of the model: {list_names(missing)}")
     index_of = {i: classes.names.index(name) for i, name in enumerate(declared.names) if name not in unknown}
     matched = replace(
         classes,
@@ -173,9 +182,9 @@ def _explain_other_classes(dataset: Dataset, names: Sequence[str], wanted: Seque
     suggested = suggest_renames(names, wanted)
     changed = {name: suggested.get(name, "NAME") for name in names if name not in wanted}
     hint = ", with a class of the model for NAME, or ignore" if "NAME" in changed.values() else ""
-    lines = format_changes(read_description(dataset.root), dataset.index.description.names, names, changed)
+    lines = format_changes(read_description(dataset.folders[0]), dataset.index.description.names, names, changed)
     return (
-        f"{dataset.root} has the classes {list_names(names)}, but the model has {list_names(wanted)}. "
+        f"{dataset.location} has the classes {list_names(names)}, but the model has {list_names(wanted)}. "
         f"Not in the model: {list_names(list(changed))}.{ask_for_similar(list(changed), wanted)} Use data with the "
         f"classes of the model, or write into the dataset.yaml of the dataset{hint}:\n{lines}"
     )

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,23 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import DataError, InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, require_known
 from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.result import ExportResult, Parity
-from pixelwise.files import compute_file_sha256, read_json, write_atomically
+from pixelwise.files import compute_file_sha256, write_atomically
 from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
 from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph, capture
 from pixelwise.lowering.onnx import drop_logits, join_graphs, set_opset, to_onnx
 from pixelwise.model_file import ModelSpec
+from pixelwise.output_files import (
+    FileState,
+    compare_mark,
+    find_mark_state,
+    mark_content,
+    read_mark,
+    require_replaceable,
+)
 from pixelwise.quantization.result import Int8Accuracy
 from pixelwise.shapes import Size
 from pixelwise.version import __version__
@@ -45,6 +54,50 @@ SCENE_SIZES: tuple[Size, ...] = ((67, 93), (96, 129))
 BATCH_SIZE = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTarget:
+    """The files of an export, and what was asked for."""
+
+    name: FormatName
+    path: Path
+    request: Mapping[str, Any]
+
+    @property
+    def card(self) -> Path:
+        """Path of the model card, which records the checksums of the other files."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def model_files(self) -> list[Path]:
+        """Paths of the graph and of its weights."""
+        weights_suffix = FORMATS[self.name].weights_suffix
+        return [self.path, *([self.path.with_suffix(weights_suffix)] if weights_suffix else [])]
+
+    def find_states(self) -> dict[Path, tuple[FileState, str]]:
+        """Return what exists in place of each file."""
+        mark = read_mark(self.card)
+        states = {self.card: find_mark_state(self.card, "export", self.request)}
+        for path in self.model_files:
+            if not os.path.lexists(path):
+                states[path] = "absent", ""
+            elif path.is_dir():
+                states[path] = "blocked", ""
+            elif mark is None or path.name not in mark.files:
+                states[path] = "foreign", ""
+            elif not path.exists() or mark.files[path.name] != compute_file_sha256(path):
+                states[path] = "edited", ""
+            else:
+                states[path] = compare_mark(replace(mark, is_unchanged=True), "export", self.request)
+        if self.name == "onnx":
+            runner = self.path.with_name(RUNNER)
+            states[runner] = find_mark_state(runner, "export", {})
+        return states
+
+    def require_replaceable(self, *, overwrite: bool) -> None:
+        """Raise InvalidArgumentError if a file exists that this request did not write, unless `overwrite`."""
+        require_replaceable(self.find_states(), overwrite=overwrite)
+
+
 def resolve_target(
     output: Path,
     name: FormatName | None,
@@ -56,7 +109,13 @@ def resolve_target(
     """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
     require_known("format", [name] if name else [], FORMATS)
     by_suffix = {row.suffix: key for key, row in FORMATS.items()}
-    from_suffix = by_suffix.get(output.suffix)
+    suffix = output.suffix or (output.name if output.name.startswith(".") else "")
+    from_suffix = by_suffix.get(suffix) if output.suffix else None
+    if suffix and not from_suffix and not output.is_dir():
+        known = ", ".join(f"{row.suffix} ({key})" for key, row in FORMATS.items())
+        raise InvalidArgumentError(
+            f"{output}: {suffix} is not the suffix of a format. Use {known}, or the name of a folder without a suffix."
+        )
     if from_suffix and name and from_suffix != name:
         raise InvalidArgumentError(
             f"The suffix of {output} means {from_suffix}, but the format is {name}. Use *{FORMATS[name].suffix}."
@@ -76,13 +135,12 @@ def resolve_target(
         raise InvalidArgumentError(f"fixed_size is {fixed_size}. Expected a height and a width from 1.")
     if fixed_size and precision == "int8":
         raise InvalidArgumentError("int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
-    _require_own_card(output)
     return name, output
 
 
 def export_predictor(
     predictor: Predictor,
-    target: tuple[FormatName, Path],
+    target: ExportTarget,
     *,
     logits: bool,
     precision: ExportPrecision,
@@ -95,12 +153,12 @@ def export_predictor(
 
     Args:
         predictor: the model in float32 on the CPU.
-        target: the format and the file to write, see `resolve_target`.
+        target: the files to write.
         int8: for the precision "int8", the graph and the metadata of the model's int8 file.
         opset: opset of an ONNX file; None: the oldest.
         fixed_size: height and width of the only images that the file takes, one at a time; None: any.
     """
-    name, path = target
+    name, path = target.name, target.path
     row = FORMATS[name]
     accuracy = Int8Accuracy.from_dict(int8[1]["accuracy"]) if int8 else None
     logger.info(f"Exporting {predictor.spec.network.name} as {name}")
@@ -127,10 +185,16 @@ def export_predictor(
             **({"accuracy": asdict(accuracy)} if accuracy else {}),
             "versions": {"pixelwise": __version__, **get_installed_versions()},
         }
-        file.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        checksums = {other.name: compute_file_sha256(other) for other in sorted(file.parent.iterdir())}
+        file.with_suffix(".json").write_bytes(mark_content(text.encode(), "export", target.request, checksums))
         if name == "onnx":
-            file.with_name(RUNNER).write_bytes(Path(__file__).with_name(RUNNER).read_bytes())
+            runner = Path(__file__).with_name(RUNNER).read_bytes()
+            file.with_name(RUNNER).write_bytes(mark_content(runner, "export", {}))
         others = [other for other in sorted(file.parent.iterdir()) if other != file]
+        for old in target.model_files:  # an interrupted export leaves no file that its card does not describe
+            if old.exists() and compute_file_sha256(old) != checksums[old.name]:
+                old.unlink()
         for source in (*others, file):  # the file itself comes last, when everything that it needs is in place
             write_atomically(path.with_name(source.name), source.read_bytes())
         return ExportResult(
@@ -251,20 +315,6 @@ def _describe_export(
         "label_mapping": spec.classes.to_dict()["label_mapping"],
         "tiling": _describe_tiling(predictor),
     }
-
-
-def _require_own_card(path: Path) -> None:
-    """Raise InvalidArgumentError if the name of the card is taken by another export or another file."""
-    card = path.with_suffix(".json")
-    if not card.exists():
-        return
-    try:
-        owner = read_json(card)["file"]
-    except (DataError, KeyError, TypeError):
-        owner = None
-    if owner != path.name:
-        content = f"the model card of {owner}" if owner else "not a model card"
-        raise InvalidArgumentError(f"{card} exists and is {content}. Write {path.name} to another name or folder.")
 
 
 def _describe_tiling(predictor: Predictor) -> dict[str, Any]:

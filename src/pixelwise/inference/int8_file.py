@@ -7,6 +7,7 @@ and the versions of the packages that wrote it.
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
+from pixelwise.output_files import FileState
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +61,9 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
             f"{INT8_FORMAT}. Run {command} again."
         )
     if not is_whole:
-        raise InvalidArgumentError(f"{path} is damaged. Run {command} again.")
+        raise InvalidArgumentError(f"{path} is damaged. Delete it and run {command}.")
     if metadata["model"] != checksum:
-        raise InvalidArgumentError(f"{path} was made from another model. Run {command} again.")
+        raise InvalidArgumentError(f"{path} was made from another model. Delete it and run {command}.")
     measured = metadata.get("accuracy", {}).get("engines", {})
     if engine is not None and engine not in measured:
         logger.warning(
@@ -98,16 +100,19 @@ def write_int8(model: str | Path, graph: bytes, metadata: Mapping[str, Any], *, 
         ) from error
 
 
-def require_replaceable(path: Path) -> None:
-    """Raise InvalidArgumentError if a file exists at the path that is not a Pixelwise int8 file."""
-    if not path.exists():
-        return
+def find_int8_state(path: Path, model: str | Path) -> tuple[FileState, str]:
+    """Return whether `write_int8` may replace a path, and for "other" what differs."""
+    if not os.path.lexists(path):
+        return "absent", ""
+    if path.is_dir():
+        return "blocked", ""
     try:
-        _read(path)
-    except Exception as error:  # the parser raises many types
-        raise InvalidArgumentError(
-            f"{path} exists and is not an int8 file that Pixelwise wrote. Delete it or write to another file with -o."
-        ) from error
+        graph, metadata = _read(path)
+    except Exception:  # the parser raises many types
+        return "foreign", ""
+    if metadata["sha256"] != compute_sha256([graph]):
+        return "edited", ""
+    return ("unchanged", "") if metadata.get("model") == read_checksum(model) else ("other", "another model")
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:

@@ -134,12 +134,12 @@ NETWORK_KEYS: Mapping[str, frozenset[str]] = {
 """Name → the keys of the config's network section that the network uses; the others must keep their defaults."""
 
 
-def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) -> nn.Module:
+def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes: int) -> nn.Module:
     """Build the network of a config with random weights.
 
     Args:
-        config: The `network` section of a config; `config.name` is a key of `NETWORKS`, or the import path
-            "module:name" of a class or function with the parameters in_channels and num_classes.
+        config: The `network` section of a config, or only its name; `config.name` is a key of `NETWORKS`, or the
+            import path "module:name" of a class or function with the parameters in_channels and num_classes.
         in_channels: C of the images.
         num_classes: K of the logits.
 
@@ -157,7 +157,9 @@ def build_network(config: NetworkConfig, *, in_channels: int, num_classes: int) 
         >>> network = build_network(NetworkConfig(name="segnet", base_channels=8), in_channels=3, num_classes=5)
         >>> network(torch.rand(1, 3, 45, 61)).shape
         torch.Size([1, 5, 45, 61])
+        >>> unet = build_network("unet", in_channels=3, num_classes=2)
     """
+    config = NetworkConfig(name=config) if isinstance(config, str) else config
     require_network_name(config.name)
     keys, default = NETWORK_KEYS.get(config.name, frozenset()), NetworkConfig()
     for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:

@@ -23,7 +23,7 @@ from pixelwise.networks.layers import (
     join_skip,
     upsample,
 )
-from pixelwise.ops.pooling import max_pool_with_switches
+from pixelwise.ops.pooling import MaxPoolWithSwitches
 from pixelwise.shapes import Size
 
 
@@ -63,12 +63,13 @@ class EncoderStage(nn.Module):
     def __init__(self, channels: Sequence[int], *, kernel_size: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(*build_conv_bn_relu(channels, kernel_size))
+        self.pool = MaxPoolWithSwitches(2, ceil_mode=True)
         self.dropout = build_dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the map before pooling, the pooled map and the switches."""
         features = self.convolutions(x)
-        pooled, switches = max_pool_with_switches(features, 2, ceil_mode=True)
+        pooled, switches = self.pool(features)
         return features, self.dropout(pooled), switches
 
 
@@ -99,6 +100,9 @@ class DecoderStage(nn.Module):
         """Return the finer map of (height, width) `size`."""
         x = upsample(self.up(x), size, self.upsampling, switches)
         return self.dropout(self.convolutions(join_skip(x, skip, self.skips)))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"upsampling={self.upsampling}, skips={self.skips}"
 
 
 class SegNet(nn.Module):

@@ -89,24 +89,26 @@ def describe(
 
     Args:
         name: A key of `NETWORKS` for its layers in the order of execution; None for all networks.
-        size: (height, width) of the image in pixels. The layers need a size that is legal for the network.
+        size: (height, width) of the image in pixels; the layers are those for the next legal size.
         in_channels: C of the image.
         num_classes: K of the logits.
         encoder: Encoder of the named network.
         settings: Configuration values of the named network, such as `{"network.depth": 3}`.
 
     Returns:
-        A list of `NetworkRow` or, with `name`, of `LayerRow`.
+        A list of `NetworkRow` or, with `name`, of `LayerRow`, of which the first is the image.
 
     Raises:
-        InvalidArgumentError: A name or setting is unknown, or the size is not legal; the message names the legal ones.
+        InvalidArgumentError: A name or setting is unknown, or a side is not above 0.
 
     Example:
         >>> from pixelwise.networks import describe
         >>> layers = describe("unet", size=(64, 96), num_classes=5, settings={"network.depth": 3})
-        >>> layers[0].name, layers[0].operator, layers[-1].shape
-        ('first.0', 'conv2d', (5, 64, 96))
+        >>> layers[0].shape, layers[1].name, layers[1].operator, layers[-1].shape
+        ((3, 64, 96), 'first.0', 'conv2d', (5, 64, 96))
     """
+    if min(size) < 1:
+        raise InvalidArgumentError(f"size is {size}. Expected height and width above 0, such as (360, 480).")
     if name is None:
         if encoder is not None or settings:
             raise InvalidArgumentError("encoder and settings need the name of a network.")
@@ -115,7 +117,9 @@ def describe(
     with torch.device("meta"):
         config = Config().replace(changes).network
         network = build_network(config, in_channels=in_channels, num_classes=num_classes)
-    return describe_layers(network, size, in_channels=in_channels)
+    legal = trace_geometry(network, in_channels=in_channels).compute_legal_size(size)
+    image = LayerRow(name="image", operator="", shape=(in_channels, *legal), parameters=0, gflops=0.0)
+    return [image, *describe_layers(network, legal, in_channels=in_channels)]
 
 
 def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3, num_classes: int = 11) -> NetworkRow:

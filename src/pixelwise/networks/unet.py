@@ -23,7 +23,7 @@ from pixelwise.networks.layers import (
     join_skip,
     upsample,
 )
-from pixelwise.ops import max_pool_with_switches
+from pixelwise.ops import MaxPoolWithSwitches
 from pixelwise.shapes import Size, center_crop
 
 if TYPE_CHECKING:  # imports torchvision and timm
@@ -68,11 +68,12 @@ class Down(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, padding: Padding, normalization: Normalization) -> None:
         super().__init__()
+        self.pool = MaxPoolWithSwitches(2)
         self.block = DoubleConv(in_channels, out_channels, padding, normalization)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coarser map and the switches of the pooling."""
-        pooled, switches = max_pool_with_switches(x, 2)
+        pooled, switches = self.pool(x)
         return self.block(pooled), switches
 
 
@@ -106,6 +107,9 @@ class Up(nn.Module):
         x = upsample(self.up(x), size, self.upsampling, switches)
         skip = None if skip is None else crop(skip, size)
         return self.block(join_skip(x, skip, self.skips))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"upsampling={self.upsampling}, skips={self.skips}"
 
 
 def crop(x: Tensor, size: Size) -> Tensor:

@@ -209,6 +209,9 @@ class MaxPoolWithSwitches(nn.Module):
         """Return the maxima and the switches of (B, C, H, W)."""
         return max_pool_with_switches(x, self.kernel_size, self.ceil_mode)
 
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, ceil_mode={self.ceil_mode}"
+
 
 class MaxUnpool(nn.Module):
     """The module form of `max_unpool`.
@@ -239,6 +242,9 @@ class MaxUnpool(nn.Module):
     def forward(self, pooled: Tensor, switches: Tensor, size: Size) -> Tensor:
         """Return (B, C, height, width) with each value of `pooled` at its switch."""
         return max_unpool(pooled, switches, size, self.kernel_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"
 
 
 def _check_kernel_size(kernel_size: int) -> None:

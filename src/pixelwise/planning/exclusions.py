@@ -12,13 +12,17 @@ from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
-from pixelwise.errors import CheckpointError
+from pixelwise.errors import CheckpointError, DataError
 from pixelwise.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 ACCEPTED_CODES = ("jpeg_mask", "foreground_ignored", "palette_order")
 """Codes of errors that lower the quality, but whose pairs can be used: skip_invalid keeps these pairs."""
+
+
+REFUSED_CODES = ("color_masks", "soft_masks", "instance_masks")
+"""Codes of errors that a key of dataset.yaml fixes: without these pairs, a run would learn something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,16 @@ def exclude_invalid(dataset: Dataset) -> tuple[Dataset, tuple[Exclusion, ...]]:
     """Return the dataset without the pairs that errors name, and the exclusions; log both.
 
     Reads every pair once. Test pairs are not opened, and stay.
+
+    Raises:
+        DataError: The values of the masks have another meaning, which dataset.yaml must give.
     """
     scanned = scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
     errors = run_checks(scanned).errors
     for error in errors:
         logger.info(f"error: {error.message} {error.fix}")
+    if misread := [f"{error.message} {error.fix}" for error in errors if error.code in REFUSED_CODES]:
+        raise DataError("\n".join([*misread, "--skip-invalid does not leave out these masks."]))
     blocking = [error for error in errors if error.code not in ACCEPTED_CODES]
     exclusions = (*_exclude_pairs(scanned, blocking), *_exclude_unpaired(dataset, blocking))
     for exclusion in exclusions:
@@ -113,7 +122,7 @@ def _name_pairs(dataset: Dataset) -> dict[Sample, str]:
 
 def _exclude_unpaired(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[Exclusion]:
     """Exclude the files that errors name and that belong to no pair."""
-    paired = {dataset.get_relative_path(path) for s in dataset.samples for path in (s.image_path, s.mask_path)}
+    paired = {dataset.get_relative_path(path) for s in dataset.samples for path in s.paths}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (Exclusion(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 

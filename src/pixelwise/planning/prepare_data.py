@@ -14,6 +14,7 @@ from pixelwise.config import Config, LossConfig
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.nodata import ALL_DATA
+from pixelwise.data.joined_dataset import StrPath, load_datasets
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
 from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
@@ -101,7 +102,7 @@ class TrainingData:
 
 
 def prepare_data(
-    data: str | Path,
+    data: StrPath | Sequence[StrPath],
     config: Config,
     *,
     splits_file: Path | None = None,
@@ -112,7 +113,7 @@ def prepare_data(
     """Read every training and validation pair once.
 
     Args:
-        data: the dataset.
+        data: the folder of the dataset, or several.
         config: format and splits of the dataset (section `data`), and the seed.
         splits_file: splits.yaml of a run to resume.
         skip_invalid: exclude the files that errors name, and read the remaining pairs a second time.
@@ -131,7 +132,7 @@ def prepare_data(
 
 
 def prepare_folds(
-    data: str | Path,
+    data: StrPath | Sequence[StrPath],
     config: Config,
     num_folds: int,
     *,
@@ -149,10 +150,10 @@ def prepare_folds(
 
 
 def _scan(
-    data: str | Path, config: Config, skip_invalid: bool, exclusions: tuple[Exclusion, ...] | None
+    data: StrPath | Sequence[StrPath], config: Config, skip_invalid: bool, exclusions: tuple[Exclusion, ...] | None
 ) -> tuple[Dataset, tuple[Exclusion, ...] | None]:
     """Read the training and validation pairs, without the excluded ones."""
-    dataset = Dataset.load(data, config.data.format)
+    dataset = load_datasets(data, config.data.format)
     if skip_invalid:
         dataset, exclusions = exclude_invalid(dataset)
     elif exclusions:

@@ -26,14 +26,22 @@ from pixelwise.data.io.images import (
     decode_image_bytes,
 )
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.tiff import (
+    Georeference,
+    GeoTag,
+    read_geo_tags,
+    read_georeference,
+    read_sidecar,
+)
 from pixelwise.data.io.unread_files import explain_unread, find_companion_arrays
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
+from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
 from pixelwise.data.sample import PAGE
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.files import walk_folders
-from pixelwise.prediction.outputs import WRITERS
+from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
 
 logger = logging.getLogger(__name__)
@@ -54,6 +62,8 @@ class Input:
     """Path of the outputs below the output folder, without a suffix."""
     url: str = ""
     """URL of the image; empty for a file."""
+    is_georeferenced: bool = False
+    """True if the labels are written as a GeoTIFF."""
 
     @property
     def name(self) -> str:
@@ -77,7 +87,12 @@ class Input:
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
-        return {kind: WRITERS[kind][0] for kind in kinds if kind in WRITERS}
+        outputs = {kind: ENCODERS[kind][0] for kind in kinds if kind in ENCODERS}
+        if "labels" in outputs:
+            outputs["labels"] = ".tif" if self.is_georeferenced else ".png"
+            if outputs["labels"] == ".png":
+                outputs.pop("labels-png", None)
+        return outputs
 
     def list_files(self) -> list[Path]:
         """Return the files that outputs must not replace."""
@@ -100,6 +115,16 @@ class Input:
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from error
         return pixels, None if missing is None else np.asarray(missing.all(2))
+
+    def read_place(self) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
+        """Read where the image is on the map: its affine transform if it has one, and all tags of a GeoTIFF."""
+        if self.url and self.path.suffix.lower() not in TIFF_EXTENSIONS:
+            return None, ()
+        with open_remote(self.url) if self.url else self.path.open("rb") as file:
+            if tags := read_geo_tags(file):
+                file.seek(0)
+                return read_georeference(file), tags
+        return (None, ()) if self.url else read_sidecar(self.path)
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
@@ -165,7 +190,7 @@ class PageInput(Input):
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs of the page."""
-        return {kind: end for kind, end in Input.list_outputs(self, kinds).items() if kind != "labels"}
+        return Input.list_outputs(self, [kind for kind in kinds if kind != "labels"])
 
     def decode(self, channels: int | None = None) -> DecodedImage:
         return decode_image(self.path, page=self.page)
@@ -179,7 +204,8 @@ class StackInput(Input):
 
     def list_pages(self) -> list[PageInput]:
         number = prod(size for _, size in self.axes)
-        return [PageInput(self.path, self.stem / f"{PAGE}{page:04d}", page=page) for page in range(number)]
+        page = PageInput(self.path, self.stem, is_georeferenced=self.is_georeferenced)
+        return [replace(page, stem=self.stem / f"{PAGE}{index:04d}", page=index) for index in range(number)]
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the labels of the stack, and the other outputs of each page in a folder."""
@@ -206,7 +232,8 @@ class VideoInput(Input):
 
 def list_frame_outputs(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the outputs among `kinds` that each frame of a video has: all but the overlay, which is one video."""
-    return tuple(kind for kind in kinds if kind in WRITERS and kind != "overlay")
+    same = ("labels-png",) if "labels" in kinds else ()
+    return tuple(kind for kind in kinds if kind in ENCODERS and kind not in ("overlay", *same))
 
 
 def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:
@@ -336,7 +363,7 @@ def group_channels(inputs: Iterable[Input], num_channels: int) -> list[Input]:
         first = files[0]
         fault = _find_fault(stem + first.path.suffix, channels, files, num_channels)
         fault = f"{first.name}: {fault}" if fault else ""
-        result.append(ChannelGroup(first.path, first.stem.with_name(stem), first.url, files, fault))
+        result.append(ChannelGroup(first.path, first.stem.with_name(stem), first.url, files=files, fault=fault))
     return sorted(result, key=lambda item: (item.path, item.name))
 
 

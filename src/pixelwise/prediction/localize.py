@@ -28,12 +28,12 @@ from torch.nn import functional
 from pixelwise.data.io.images import Array
 from pixelwise.data.visualization import to_display_image
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
-from pixelwise.files import write_atomically
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import Tracer, copy_to_meta
 from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
+from pixelwise.output_files import write_marked
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.progress import report_progress
@@ -89,7 +89,9 @@ def plan_heatmaps(images: Sequence[Input], output: Path) -> dict[Path, Input]:
     return targets
 
 
-def localize_images(localizer: "Localizer", targets: Mapping[Path, Input], index: int | None) -> LocalizeReport:
+def localize_images(
+    localizer: "Localizer", targets: Mapping[Path, Input], index: int | None, request: Mapping[str, str | None]
+) -> LocalizeReport:
     """Write a heat map for every image, with the map of each class over the image.
 
     Images keep their resolution if the longer side is at most 1024 pixels and the shorter one at least the input size
@@ -99,28 +101,31 @@ def localize_images(localizer: "Localizer", targets: Mapping[Path, Input], index
     Args:
         targets: file to write → its image, see `plan_heatmaps`.
         index: the only class to show; None: the three most probable ones.
+        request: the options, which are stored in the files.
     """
     localized: list[LocalizedImage] = []
     failures: list[tuple[Path, str]] = []
     for count, (path, item) in enumerate(targets.items(), start=1):
         try:
-            localized.append(_localize_image(localizer, item, path, index))
+            image, content = _localize_image(localizer, item, path, index)
+            write_marked(path, content, "localize", request)
+            localized.append(image)
         except (PixelwiseError, OSError) as error:
             failures.append((item.path, str(error)))
         report_progress("localize", count, len(targets))
     return LocalizeReport(images=tuple(localized), failures=tuple(failures))
 
 
-def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> LocalizedImage:
+def _localize_image(localizer: "Localizer", item: Input, path: Path, index: int | None) -> tuple[LocalizedImage, bytes]:
     image = item.read()[0]
     picture, heatmaps = localizer.compute_heatmaps(image, index)
-    write_atomically(path, draw_heatmaps(picture, heatmaps))
     scales = [original / scaled for original, scaled in zip(image.shape[:2], picture.shape[:2], strict=True)]
     classes = []
     for heatmap in heatmaps:
         row, column = (int((side + 0.5) * scale) for side, scale in zip(heatmap.peak, scales, strict=True))
         classes.append(LocalizedClass(name=heatmap.name, probability=heatmap.probability, peak=(row, column)))
-    return LocalizedImage(image=item.path, heatmap=path, classes=tuple(classes))
+    described = LocalizedImage(image=item.path, heatmap=path, classes=tuple(classes))
+    return described, draw_heatmaps(picture, heatmaps)
 
 
 def load_classifier(name: str, weights: str | Path) -> Classifier:

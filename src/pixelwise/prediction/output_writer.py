@@ -1,14 +1,11 @@
 """Write the outputs of a prediction job, and resume one that was interrupted.
 
-The file `predict.json` in the output folder records the request. Outputs that are not older than it belong to that
-request: each file appears complete or not at all.
+The manifest `predict.json` in the output folder records the requests and the files that were written for them. Each
+file appears complete or not at all.
 """
 
 import contextlib
-import json
 import logging
-import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,23 +17,28 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.data.io.tiff import Georeference, read_georeference
-from pixelwise.data.rasters.ome_zarr import is_label_zarr
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
-from pixelwise.files import READ_ERRORS, read_json, remove_temporary_files, write_atomically
+from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
+from pixelwise.output_files import OutputClaim, OutputManifest
 from pixelwise.prediction.inputs import Input, StackInput, VideoInput, list_frame_outputs
 from pixelwise.prediction.outputs import (
+    ENCODERS,
     GEOREFERENCED,
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
-    WRITERS,
     require_kinds,
 )
 from pixelwise.prediction.outputs.annotations import SummaryFile
 from pixelwise.prediction.outputs.pictures import LabeledImage, LabelValues
-from pixelwise.prediction.outputs.video import FRAME_LIST, format_frame_stem, is_frame_file, read_frame_numbers
+from pixelwise.prediction.outputs.video import (
+    FRAME_LIST,
+    format_frame_stem,
+    is_frame_file,
+    parse_frame_number,
+    read_frame_numbers,
+)
 from pixelwise.prediction.postprocess import postprocess_labels, require_min_area
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ MAX_PENDING_PIXELS = 8 << 20
 """Total pixels of the images that may wait, if there are several: each keeps its image and its prediction."""
 
 MANIFEST = "predict.json"
-"""File in the output folder with the model and the settings that its outputs depend on."""
+"""File in the output folder with the requests and the files that were written for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,21 @@ class OutputWriter:
     fill_holes: bool = False
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-    """Everything that the outputs depend on, except the images."""
+    own_manifest: OutputManifest | None = None
     resumed: bool = False
     """True if outputs of the same request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_known("output", self.kinds, (*WRITERS, *SUMMARY_FILES))
+        require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
         require_known("label values", [self.label_values], get_args(LabelValues))
         require_min_area(self.min_area)
+
+    @property
+    def manifest(self) -> OutputManifest:
+        """Return the manifest of the folder."""
+        assert self.own_manifest is not None, "begin was not called"
+        return self.own_manifest
 
     @property
     def needs_probabilities(self) -> bool:
@@ -98,19 +105,20 @@ class OutputWriter:
         self,
         inputs: Sequence[Input],
         classes: Classes,
-        manifest: Mapping[str, Any],
+        request: Mapping[str, Any],
+        claim: OutputClaim,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         shard_of: Sequence[Input] | None = None,
     ) -> set[Input]:
         """Check the outputs, record the request in the folder, and remove outputs of another request.
 
-        Shards may begin at the same time, each with its own inputs. The manifest that one has written stays, because
-        outputs older than it count as incomplete. If two are written at the same instant, `resume` repeats some work.
-
         Args:
-            manifest: plain values that the outputs depend on.
+            request: plain values that the outputs depend on, except the images.
+            claim: the claim on the folder.
             resume: keep the outputs of the same request.
+            overwrite: replace files of the user and of other requests.
             shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
                 and summary files are not written.
 
@@ -118,12 +126,12 @@ class OutputWriter:
             The inputs that are complete.
 
         Raises:
-            InvalidArgumentError: two outputs have the same name, an output would replace an input, a format cannot
-                represent the classes, or `resume` with another request.
+            InvalidArgumentError: two outputs have the same name, an output would replace an input or a file that this
+                request did not write, or a format cannot represent the classes.
         """
         if not self.kinds:
             raise InvalidArgumentError(
-                f"Nothing to save. Choose from: {', '.join(sorted((*WRITERS, *SUMMARY_FILES)))}."
+                f"Nothing to save. Choose from: {', '.join(sorted((*ENCODERS, *SUMMARY_FILES)))}."
             )
         everything = inputs if shard_of is None else shard_of
         sources = {path.resolve() for item in everything for path in item.list_files()}
@@ -131,7 +139,7 @@ class OutputWriter:
         owners[self.folder / MANIFEST] = "the manifest"
         for item in everything:
             for kind, path in self.list_paths(item).items():
-                if path in owners or path.resolve() in sources or (path.is_dir() and not is_label_zarr(path)):
+                if path in owners or path.resolve() in sources:
                     raise self._describe_conflict(item, kind, path, owners)
                 owners[path] = item.name
         if sources & {self.folder.resolve(), *self.folder.resolve().parents}:
@@ -141,26 +149,21 @@ class OutputWriter:
                 self._require_free_frames(item, owners, sources)
         require_kinds(self.kinds, classes)
         if shard_of is not None:
-            self.kinds = tuple(kind for kind in self.kinds if kind in WRITERS)
-        self.classes, self.manifest = classes, manifest
+            self.kinds = tuple(kind for kind in self.kinds if kind in ENCODERS)
+        self.classes, self.resumed = classes, resume
+        self.own_manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
-        previous = self._read_manifest()
-        self.resumed = resume and previous == manifest
-        if previous == manifest:
-            return {item for item in inputs if resume and self._is_complete(item)}
-        if resume and previous is not None:
-            raise InvalidArgumentError(
-                f"{self.folder} contains the results of another request ({_describe_changes(previous, manifest)}). "
-                f"Use the same options, choose another folder with -o, or omit --resume."
-            )
-        outputs = [path for item in inputs for path in self.list_paths(item).values()]
-        for path in (*outputs, *self._list_summary_paths().values()):
-            if path.exists() or path.is_symlink():
-                remove_path(path)
-        if self._read_manifest() != manifest:
-            content = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
-            write_atomically(self.folder / MANIFEST, content.encode())
-        return set()
+        complete = {item for item in inputs if resume and self._is_complete(item)}
+        remaining = [item for item in inputs if item not in complete]
+        targets = [path for item in remaining for path in self.list_paths(item).values()]
+        frames = [path for item in remaining if isinstance(item, VideoInput) for path in self.list_frame_files(item)]
+        self.manifest.begin(
+            (*targets, *frames, *self._list_summary_paths().values()),
+            overwrite=overwrite,
+            advice="Use the same options, or continue into another folder. " if resume else "",
+        )
+        self.remove_unfinished(remaining)
+        return complete
 
     def write(self, item: Input, image: Array, prediction: Prediction, missing: Array | None = None) -> WrittenFiles:
         """Write the files of one image; in any thread.
@@ -177,7 +180,7 @@ class OutputWriter:
         labeled = self._label(item, labels)
         paths = self.list_paths(item)
         for kind, path in paths.items():
-            WRITERS[kind][1](path, labeled, image, prediction)
+            self.manifest.write(path, ENCODERS[kind][1](path, labeled, image, prediction))
         return WrittenFiles(tuple(paths.values()), labeled)
 
     def write_frame(
@@ -186,8 +189,9 @@ class OutputWriter:
         """Write the files of one frame of a video into a folder; in any thread."""
         labeled = self._label_frame(item, number, self._postprocess(prediction))
         for kind in list_frame_outputs(self.kinds):
-            end, write = WRITERS[kind]
-            write(folder / f"{format_frame_stem(number)}{end}", labeled, image, prediction)
+            end, encode = ENCODERS[kind]
+            path = folder / f"{format_frame_stem(number)}{end}"
+            write_atomically(path, encode(path, labeled, image, prediction))
         return labeled
 
     def add(self, labeled: LabeledImage) -> None:
@@ -209,7 +213,7 @@ class OutputWriter:
         folder = self.folder / item.stem
         with self.roll_back_on_error():
             for number in read_frame_numbers(folder / FRAME_LIST):
-                labels = read_mask(folder / f"{format_frame_stem(number)}{WRITERS['labels'][0]}")
+                labels = read_mask(folder / f"{format_frame_stem(number)}{ENCODERS['labels'][0]}")
                 self.add(self._label_frame(item, number, labels))
 
     @contextlib.contextmanager
@@ -223,16 +227,23 @@ class OutputWriter:
                 self.summaries[kind].roll_back(mark)
             raise
 
-    def finish(self) -> list[Path]:
-        """Write the summary files and return their paths."""
+    def finish(self, *, is_shard: bool = False) -> list[Path]:
+        """Write the summary files and the manifest; return the paths of the former."""
         paths = self._list_summary_paths()
         for kind, path in paths.items():
-            write_atomically(path, self.summaries[kind].encode())
+            self.manifest.write(path, self.summaries[kind].encode())
+        self.manifest.save(is_shared=is_shard)
         return list(paths.values())
 
     def list_paths(self, item: Input) -> dict[str, Path]:
         """Return the files of one input by kind; for a video those that appear last."""
         return {kind: self.folder / f"{item.stem}{end}" for kind, end in item.list_outputs(self.kinds).items()}
+
+    def list_frame_files(self, item: VideoInput, *, after: int = 0) -> list[Path]:
+        """Return the existing files whose names are those of frames of a video, from a number on."""
+        ends = [ENCODERS[kind][0] for kind in list_frame_outputs(self.kinds)]
+        files = (self.folder / item.stem).glob("*")
+        return [path for path in files if any(parse_frame_number(path.name, end) > after for end in ends)]
 
     def require_label_files(self, option: str) -> None:
         """Raise InvalidArgumentError if summary files cannot be completed from label files, as `option` needs."""
@@ -245,7 +256,7 @@ class OutputWriter:
 
     def without_summaries(self) -> "OutputWriter":
         """Return a writer for a process that predicts only some of the inputs."""
-        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in WRITERS), summaries={})
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind in ENCODERS), summaries={})
 
     def remove_unfinished(self, inputs: Iterable[Input]) -> None:
         """Remove temporary files that killed processes left for these inputs. No process may be writing them."""
@@ -259,8 +270,9 @@ class OutputWriter:
 
     def _label(self, item: Input, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
-        place = _read_georeference(item) if any(kind in GEOREFERENCED for kind in self.kinds) else None
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, self.label_values)
+        needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
+        place, tags = item.read_place() if needs_place else (None, ())
+        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
@@ -271,14 +283,9 @@ class OutputWriter:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}
 
     def _is_complete(self, item: Input) -> bool:
-        """Return whether all files exist and are not older than the manifest, as those of another request may be."""
-        begun = (self.folder / MANIFEST).stat().st_mtime_ns
-        return all(path.exists() and path.stat().st_mtime_ns >= begun for path in self.list_paths(item).values())
-
-    def _read_manifest(self) -> Any:
-        with contextlib.suppress(*READ_ERRORS):  # missing or damaged
-            return read_json(self.folder / MANIFEST)
-        return None
+        """Return whether all files exist, written by this request."""
+        paths = self.list_paths(item).values()
+        return all(self.manifest.find_state(path, compare_content=False)[0] == "unchanged" for path in paths)
 
     def _describe_conflict(
         self, item: Input, kind: str, path: Path, owners: Mapping[Path, str]
@@ -290,9 +297,8 @@ class OutputWriter:
                 f"{owners[path]} and {item.name} would both be written to {relative}. "
                 f"Rename one, or predict them into different folders."
             )
-        what = f"the folder {path}, which is not a label image of Pixelwise" if path.is_dir() else f"the image {path}"
         return InvalidArgumentError(
-            f"The {kind} output of {item.name} would replace {what}. Choose another folder with -o."
+            f"The {kind} output of {item.name} would replace the image {path}. Choose another folder with -o."
         )
 
     def _require_free_frames(self, item: VideoInput, owners: Mapping[Path, str], sources: Iterable[Path]) -> None:
@@ -312,31 +318,6 @@ class OutputWriter:
                 raise InvalidArgumentError(
                     f"A frame of {item.name} might replace the image {source}. Choose another folder with -o."
                 )
-
-
-def remove_path(path: Path) -> None:
-    """Remove a file, or a folder at once with its contents, so that no half of it looks like a result."""
-    if path.is_dir() and not path.is_symlink():
-        renamed = path.with_name(f".{path.name}.{os.getpid()}.gone")
-        path.rename(renamed)
-        shutil.rmtree(renamed)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _read_georeference(item: Input) -> Georeference | None:
-    with item.open() as file:
-        return read_georeference(file)
-
-
-def _describe_changes(previous: Any, manifest: Mapping[str, Any]) -> str:
-    if not isinstance(previous, dict) or not isinstance(previous.get("settings"), dict):
-        return f"{MANIFEST} has another format"
-    if previous.get("model") != manifest["model"]:
-        return "another model"
-    old, new = previous["settings"], manifest["settings"]
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in names)
 
 
 def write_in_background(

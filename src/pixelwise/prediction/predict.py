@@ -3,17 +3,18 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, get_args
 
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.model_file import read_checksum, read_spec
+from pixelwise.output_files import claim_output
 from pixelwise.prediction.inputs import Input, RasterInput, StackInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
 from pixelwise.prediction.rasters import needs_windows, predict_raster
@@ -107,6 +108,7 @@ def predict_files(
     executor: LocalExecutor,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     shard: str | None = None,
 ) -> PredictReport:
     """Predict every input and write its outputs.
@@ -119,12 +121,13 @@ def predict_files(
 
     Args:
         resume: skip inputs whose files the same request has completed.
+        overwrite: replace files of the user and of other requests.
         shard: "2/8" predicts the second of eight shares of the inputs; eight such jobs may share the output folder.
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with the same name, or another request that cannot be
-            executed. In these cases nothing is written.
+        InvalidArgumentError: nothing to predict, two inputs with the same name, a file that would be replaced, another
+            process that writes to the folder, or a request that cannot be executed. Then nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
@@ -132,13 +135,15 @@ def predict_files(
         found = group_channels(found, spec.channels)
     can_use_windows = writer.only_labels and executor.is_exact
     for index, item in enumerate(found):
-        if type(item) is not Input or item.url:
-            continue
-        axes = find_stack_axes(item.path)
-        if axes and not are_channels(axes, spec.channels):
-            found[index] = StackInput(item.path, item.stem, axes=axes)
-        elif needs_windows(item.path, can_use_windows):
-            found[index] = RasterInput(item.path, item.stem)
+        if type(item) is Input and not item.url:
+            axes = find_stack_axes(item.path)
+            if axes and not are_channels(axes, spec.channels):
+                item = StackInput(item.path, item.stem, axes=axes)
+            elif needs_windows(item.path, can_use_windows):
+                item = RasterInput(item.path, item.stem)
+        if "labels" in writer.kinds and not isinstance(item, RasterInput | VideoInput):
+            item = mark_georeferenced(item)
+        found[index] = item
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:
             writer.require_label_files(option)
@@ -148,7 +153,8 @@ def predict_files(
     if not share:
         return PredictReport(written=(), failures=())
     num_images = sum(map(_count_images, share))
-    settings = {
+    request = {
+        "model": read_checksum(executor.model),
         "precision": executor.start(num_images),
         "tiling": executor.tiling,
         "label_values": writer.label_values,
@@ -157,27 +163,42 @@ def predict_files(
         "tta": sorted(set(executor.tta)),
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
-    manifest = {"model": read_checksum(executor.model), "settings": settings}
-    complete = writer.begin(share, spec.classes, manifest, resume=resume, shard_of=found if shard else None)
-    results = executor.run(writer, [item for item in share if item not in complete])
+    number, num_shards = (int(part) for part in shard.split("/")) if shard else (0, 0)
+    shared = {**request, "shards": num_shards} if shard else request
     written: list[Path] = []
     failures: list[tuple[Path, str]] = []
-    for count, item in enumerate(share, start=1):
-        result = WrittenFiles(()) if item in complete else next(results)
-        try:
-            if isinstance(result, Exception):
-                raise result
-            if item in complete or executor.writes_elsewhere:
-                writer.add_from_files(item)
-            elif result.labeled is not None:
-                writer.add(result.labeled)
-            written += result.paths
-        except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
-        report_progress("predict", count, len(share))
-    next(results, None)  # lets the executor clean up after the last input
-    written += writer.finish()
+    with claim_output(writer.folder, shared, shard=f"{number}/{num_shards}" if shard else "") as claim:
+        all_inputs = found if shard else None
+        complete = writer.begin(
+            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, shard_of=all_inputs
+        )
+        results = executor.run(writer, [item for item in share if item not in complete])
+        for count, item in enumerate(share, start=1):
+            result = WrittenFiles(()) if item in complete else next(results)
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                if item in complete or executor.writes_elsewhere:
+                    writer.add_from_files(item)
+                elif result.labeled is not None:
+                    writer.add(result.labeled)
+                written += result.paths
+            except (PixelwiseError, OSError) as error:
+                failures.append((item.path, str(error)))
+            report_progress("predict", count, len(share))
+        next(results, None)  # lets the executor clean up after the last input
+        written += writer.finish(is_shard=shard is not None)
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(complete))
+
+
+def mark_georeferenced(item: Input) -> Input:
+    """Return the input, marked if its file or a file next to it says where it is on the map."""
+    try:
+        return replace(item, is_georeferenced=bool(item.read_place()[1]))
+    except DataError:  # of a world file, which is reported when the labels are written
+        return replace(item, is_georeferenced=True)
+    except Exception:  # of a damaged image, which is reported when it is read
+        return item
 
 
 def _count_images(item: Input) -> int:

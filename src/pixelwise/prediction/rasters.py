@@ -27,7 +27,7 @@ from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Tile, TilePlan
-from pixelwise.prediction.output_writer import remove_path
+from pixelwise.output_files import OutputManifest, remove_path
 from pixelwise.progress import report_progress
 
 WINDOWED_PIXELS = 64 << 20
@@ -50,7 +50,7 @@ def needs_windows(path: Path, can_use_windows: bool) -> bool:
 
 
 def predict_raster(
-    predictor: Predictor, path: Path, target: Path, *, manifest: Mapping[str, Any], resume: bool = False
+    predictor: Predictor, path: Path, target: Path, *, manifest: OutputManifest, resume: bool = False
 ) -> None:
     """Write the labels of an image in the format for its kind: a tiled, compressed GeoTIFF, or an OME-Zarr.
 
@@ -58,7 +58,7 @@ def predict_raster(
     labels of a few rows.
 
     Args:
-        manifest: everything except the image that the labels depend on, as plain values of JSON.
+        manifest: the manifest of the folder, with the request.
         resume: continue what the same request has left, if the image has not changed.
 
     Raises:
@@ -68,7 +68,7 @@ def predict_raster(
     with find_raster_format(path).open(path, predictor.spec.channels, predictor.spec.nodata) as raster:
         plan = predictor.tile_planner.plan_windowed(raster.size)
         parts = _TileFiles(_get_part_folder(target), plan, predictor.classes.dtype)
-        parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest), resume=resume)
+        parts.begin(_describe_parts(raster, plan, predictor.device.type, manifest.request), resume=resume)
         for tile, labels in predictor.label_tiles(_CheckedRaster(predictor, raster), plan, parts.has):
             missing = raster.find_missing(*tile.write)
             if missing is not None:
@@ -78,6 +78,7 @@ def predict_raster(
         result = parts.folder / target.name
         remove_path(result)  # of an interrupted attempt
         raster.write_labels(result, parts.read(), predictor.classes)
+        manifest.record(target, result)
         _publish(result, target)
         parts.remove()
 
@@ -156,10 +157,10 @@ def _get_part_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _describe_parts(raster: Raster, plan: TilePlan, device: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_parts(raster: Raster, plan: TilePlan, device: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that the labels of the tiles depend on."""
     ends = {"rows": [span.write.stop for span in plan.rows], "columns": [span.write.stop for span in plan.columns]}
-    return {**raster.stamp, **ends, "device": device, "request": dict(manifest)}
+    return {**raster.stamp, **ends, "device": device, "request": dict(request)}
 
 
 def _publish(result: Path, target: Path) -> None:

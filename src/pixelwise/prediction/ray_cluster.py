@@ -138,7 +138,7 @@ def predict_chunks(
     batch: Mapping[str, npt.NDArray[Any]], *, writer: OutputWriter, executor: LocalExecutor, num_threads: int
 ) -> dict[str, list[Any]]:
     """Predict chunks on a worker; returns for each input its number, the error or "", and messages."""
-    started = start_executor(executor, writer.manifest["model"], num_threads)
+    started = start_executor(executor, writer.manifest.request["model"], num_threads)
     columns: dict[str, list[Any]] = {"number": [], "error": [], "messages": []}
     for content in batch["chunk"]:
         chunk: list[NumberedInput] = pickle.loads(content)
@@ -250,7 +250,9 @@ class RayExecutor(LocalExecutor):
             engine=self.engine,
         )
         # Parts of images are resumed: those that exist after the start belong to this job.
-        theirs = replace(writer.without_summaries(), folder=writer.folder.absolute(), resumed=True)
+        folder = writer.folder.absolute()
+        manifest = writer.manifest.for_worker(folder)
+        theirs = replace(writer.without_summaries(), folder=folder, own_manifest=manifest, resumed=True)
         rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
         results = self.ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map_batches(
             predict_chunks,

@@ -59,14 +59,14 @@ def predict_stack(
 
     with writer.roll_back_on_error():
         if "labels" in paths:
-            _write_labels(paths["labels"], label_pages(), item.axes)
+            _write_labels(writer, paths["labels"], label_pages(), item.axes)
         else:
             for _ in label_pages():
                 pass
     return WrittenFiles(tuple(paths.values()))
 
 
-def _write_labels(path: Path, pages: Iterator[LabeledImage], axes: StackAxes) -> None:
+def _write_labels(writer: OutputWriter, path: Path, pages: Iterator[LabeledImage], axes: StackAxes) -> None:
     """Write a TIFF of the labels of all pages, which appears when it is complete."""
     first = next(pages)
     masks = (page.mask for page in itertools.chain([first], pages))
@@ -75,19 +75,21 @@ def _write_labels(path: Path, pages: Iterator[LabeledImage], axes: StackAxes) ->
     temporary = make_temporary_path(path)
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(first.palette)] = first.palette or 0
-    options: dict[str, Any] = {"photometric": "minisblack"}
+    options: dict[str, Any] = {"photometric": "minisblack", "extratags": first.geo_tags}
     is_large = first.mask.nbytes * prod(lengths) > _LARGE_BYTES
     try:
-        if names in _IMAGEJ_AXES and first.mask.dtype.name in _IMAGEJ_TYPES and not is_large:
+        is_plain = not is_large and not first.geo_tags
+        if names in _IMAGEJ_AXES and first.mask.dtype.name in _IMAGEJ_TYPES and is_plain:
             metadata = {"axes": f"{names}YX", **({"LUTs": [colors.T]} if first.palette else {})}
             shape = (*lengths, *first.mask.shape)
             tifffile.imwrite(temporary, masks, shape=shape, dtype=first.mask.dtype, imagej=True, metadata=metadata)
         else:
             if first.palette:
-                options = {"photometric": "palette", "colormap": colors.T.astype(np.uint16) * 257}
+                options |= {"photometric": "palette", "colormap": colors.T.astype(np.uint16) * 257}
             with tifffile.TiffWriter(temporary, bigtiff=is_large) as file:
                 for mask in masks:
                     file.write(mask, metadata=None, compression="zlib", **options)
+        writer.manifest.record(path, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

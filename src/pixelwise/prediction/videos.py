@@ -10,16 +10,14 @@ from pixelwise.data.io.video import VideoFrame, open_video
 from pixelwise.errors import PixelwiseError
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling
-from pixelwise.prediction.inputs import VideoInput, list_frame_outputs
+from pixelwise.prediction.inputs import VideoInput
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
-from pixelwise.prediction.outputs import WRITERS
 from pixelwise.prediction.outputs.pictures import LabeledImage
 from pixelwise.prediction.outputs.video import (
     FRAME_LIST,
     FrameList,
     LabeledVideo,
     draw_labeled_frame,
-    parse_frame_number,
 )
 from pixelwise.progress import report_progress
 
@@ -88,6 +86,7 @@ def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> 
     """Move the outputs to their places; the list of frames last, because it says that they are complete."""
     targets, folder = writer.list_paths(item), writer.folder / item.stem
     if "overlay" in targets:
+        writer.manifest.record(targets["overlay"], _get_overlay_path(work))
         _get_overlay_path(work).replace(targets["overlay"])
     if "frames" not in targets:
         return tuple(targets.values())
@@ -95,11 +94,12 @@ def _publish(writer: OutputWriter, item: VideoInput, work: Path, count: int) -> 
     folder.mkdir(exist_ok=True)
     for path in work.iterdir():
         if path.name != FRAME_LIST:
+            writer.manifest.record(folder / path.name, path)
             path.replace(folder / path.name)
-    ends = [WRITERS[kind][0] for kind in list_frame_outputs(writer.kinds)]
-    for path in folder.iterdir():  # of an earlier, longer video
-        if any(parse_frame_number(path.name, end) > count for end in ends):
+    for path in writer.list_frame_files(item, after=count):  # of an earlier, longer video
+        if writer.manifest.find_state(path)[0] in ("unchanged", "other"):
             path.unlink()
+    writer.manifest.record(targets["frames"], work / FRAME_LIST)
     (work / FRAME_LIST).replace(targets["frames"])
     return tuple(folder if kind == "frames" else path for kind, path in targets.items())
 

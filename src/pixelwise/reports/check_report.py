@@ -14,7 +14,6 @@ from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.visualization import to_css_color
-from pixelwise.files import write_atomically
 from pixelwise.reports.html import format_percent, render_page
 from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
 
@@ -30,8 +29,8 @@ Entry = Sample | Path
 """The content of a thumbnail: a pair, or a file without a partner."""
 
 
-def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> None:
-    """Write the report atomically. The same files give the same report."""
+def render_check_report(report: CheckReport, dataset: Dataset) -> bytes:
+    """Render the report as HTML. The same files give the same report."""
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
@@ -49,7 +48,7 @@ def write_check_report(path: Path, report: CheckReport, dataset: Dataset) -> Non
         "sample_legend": _build_legend([thumbnails[pair] for pair in sample], dataset.classes),
         "num_pairs": len(dataset.samples),
     }
-    write_atomically(path, render_page("check_report.html.jinja", values))
+    return render_page("check_report.html.jinja", values)
 
 
 class _ThumbnailCache:
@@ -58,7 +57,7 @@ class _ThumbnailCache:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.samples_by_file = dataset.map_files_to_samples()
-        paths = {path for sample in dataset.samples for path in (sample.image_path, sample.mask_path)}
+        paths = {path for sample in dataset.samples for path in sample.paths}
         # A file with several samples, such as an archive, has no picture of its own.
         self.containers = set(map(dataset.get_relative_path, paths)) - self.samples_by_file.keys()
         mask_paths = [sample.mask_path for sample in dataset.samples] + list(dataset.index.masks_without_image)
@@ -81,7 +80,7 @@ class _ThumbnailCache:
         return list(entries)[:MAX_FILES]
 
     def list_files(self, entry: Entry) -> set[str]:
-        paths = [entry] if isinstance(entry, Path) else [entry.image_path, entry.mask_path]
+        paths = [entry] if isinstance(entry, Path) else entry.paths
         return set(map(self.dataset.get_relative_path, paths))
 
     def draw(self, entries: Iterable[Entry]) -> None:

@@ -46,6 +46,11 @@ class CrossValidation:
         return self.path / "folds.html"
 
     @property
+    def unfinished(self) -> Path:
+        """Path of a file that exists until all folds are described."""
+        return RunFolder(self.path).unfinished
+
+    @property
     def folds(self) -> list[RunFolder]:
         """The run folders."""
         return [RunFolder(self.path / f"fold-{number}") for number in range(1, self.num_folds + 1)]
@@ -68,10 +73,14 @@ class CrossValidation:
                 f"another folder with -o."
             )
         RunFolder(self.path).require_free()
+        if not self.unfinished.exists():
+            for run in self.folds:
+                run.require_free()
 
     def discard(self) -> None:
         """Remove what was written before the first step of the first fold, so that the folder is free again."""
-        self.summary.unlink(missing_ok=True)
+        for path in (self.summary, self.unfinished):
+            path.unlink(missing_ok=True)
         for run in self.folds:
             shutil.rmtree(run.path, ignore_errors=True)
         if not any(self.path.iterdir()):

@@ -1,15 +1,18 @@
 """The run folder: its files, and when it may be used."""
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.model_file import MODEL_FILE_NAME
+from pixelwise.output_files import OutputInUseError, claim_output
 
 
 class RunFolder:
@@ -40,6 +43,8 @@ class RunFolder:
         self.profile_trace = path / "profile.json.gz"
         self.loggers = path / "loggers.json"
         """Names that MLflow and Weights & Biases gave the run."""
+        self.unfinished = path / ".pixelwise-unfinished"
+        """Exists until the description of the run is complete."""
         self._description = (self.config, self.classes, self.splits, self.exclusions, self.inventory, self.changes)
 
     @property
@@ -50,12 +55,12 @@ class RunFolder:
 
     def require_free(self) -> None:
         """Raise InvalidArgumentError if the folder contains a run or is a file: nothing is overwritten."""
-        checkpoints = (self.last_checkpoint, self.previous_checkpoint)
-        for path in (self.config, *checkpoints, self.model, self.metrics, self.events, self.report):
-            if path.exists():
+        ours = (self.unfinished, *self._description) if self.unfinished.exists() else ()
+        for path in self.contents:
+            if path.exists() and path not in ours:
                 raise InvalidArgumentError(
-                    f"{self.path} already contains a run ({path.name}). Continue it with --resume, or choose another "
-                    f"folder with -o."
+                    f"{self.path} already contains {path.name}, which a run would replace. Continue a run with "
+                    f"--resume, or choose another folder with -o."
                 )
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
@@ -75,7 +80,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove what a run writes before its first step, so that the folder is free again."""
-        for path in (*self._description, self.metrics, self.live, self.loggers):
+        for path in (*self._description, self.metrics, self.live, self.loggers, self.unfinished):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.events, ignore_errors=True)
         if not any(self.path.iterdir()):
@@ -101,10 +106,17 @@ class RunFolder:
         write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
 
 
-def default_run_folder(data: Path, network: str, parent: Path = Path("runs")) -> Path:
-    """Return the first free folder `runs/DATA-NETWORK-N`."""
-    stem = f"{data.resolve().name}-{network.rpartition(':')[2]}"
-    number = 1
-    while (parent / f"{stem}-{number}").exists():
-        number += 1
-    return parent / f"{stem}-{number}"
+def claim_default_folder(
+    data: Sequence[str | Path], network: str, claims: ExitStack, parent: Path = Path("runs")
+) -> Path:
+    """Return the first free folder `runs/DATA-NETWORK-N`, or `runs/DATA+DATA-NETWORK-N`, and claim it."""
+    stem = f"{'+'.join(Path(folder).resolve().name for folder in data)}-{network.rpartition(':')[2]}"
+    for number in itertools.count(1):
+        folder = parent / f"{stem}-{number}"
+        if not folder.exists():
+            try:
+                claims.enter_context(claim_output(folder))
+            except OutputInUseError:  # another process has just chosen it
+                continue
+            return folder
+    raise AssertionError

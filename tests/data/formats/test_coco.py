@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.formats.coco import find_pairs
+from pixelwise.data.formats.coco import can_read, find_pairs
 from pixelwise.errors import DataError
 from support.shape_datasets import (
     SIZE,
@@ -217,6 +217,11 @@ def test_annotations_may_be_an_object(tmp_path: Path) -> None:
     assert mask(root) == make_mask((CAT, slice(1, 3), slice(1, 4)))
 
 
+def test_other_documents_with_objects_of_these_names_are_not_coco(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"images": {"size": 64}, "annotations": {"type": "mask"}})
+    assert not can_read(tmp_path)
+
+
 CHILD = {"id": 1, "name": "cat", "supercategory": "pets"}
 
 
@@ -383,6 +388,10 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
         (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
         (document(annotation([SQUARE], image_id=9)), "annotation 17: belongs to image 9, which is not listed"),
+        (
+            document(*(annotation([SQUARE], image_id=9, id=n) for n in (17, 18))),
+            "annotation 17: belongs to image 9, annotation 18: belongs to image 9, which is not listed",
+        ),
         (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (

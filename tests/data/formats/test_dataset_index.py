@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from pixelwise.data.formats.dataset_index import (
     SplitFiles,
-    drop_unlabeled_test,
     find_images_outside,
     find_split_paths,
     group_by_stem,
@@ -46,12 +45,14 @@ def test_every_file_is_listed_once(images: dict[str, int], labels: dict[str, int
 
 
 def test_a_test_split_without_masks_is_dropped() -> None:
-    parts = [
-        SplitFiles(images={"1": [Path("1.png")]}, labels={}, split=split) for split in ("train", "val", "test", None)
-    ]
-    assert [part.split for part in drop_unlabeled_test(parts)] == ["train", "val", None]
-    some = SplitFiles(images={}, labels={"1": [Path("1.png")]}, split="test")
-    assert drop_unlabeled_test([some]) == [some]
+    image, mask = Path("1.png"), Path("2.png")
+    for split in ("train", "val", "test", None):
+        found = pair_files([SplitFiles(images={"1": [image]}, labels={}, split=split)])
+        assert (found.unlabeled_images, found.images_without_mask) == (
+            ((image,), ()) if split == "test" else ((), (image,))
+        )
+    found = pair_files([SplitFiles(images={"1": [image]}, labels={"2": [mask]}, split="test")])
+    assert (found.unlabeled_images, found.images_without_mask) == ((), (image,))
 
 
 def test_stems_are_paths_below_the_folder(tmp_path: Path) -> None:

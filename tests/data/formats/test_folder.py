@@ -229,10 +229,10 @@ def test_a_marked_mask_without_an_image_is_a_mask(tmp_path: Path) -> None:
 def test_folders_next_to_split_folders_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "train/a.png", "train_labels/a_L.png", "val/b.png", "val_labels/b_L.png", "readme.png")
     stray = ["extra/c.png", "valid/d.png", "valid_labels/d_L.png"]
-    found = find_pairs(plant(tmp_path, *stray, "train/notes.txt"))
+    found = find_pairs(plant(tmp_path, *stray, "train/notes.rar"))
     assert [s.name for s in found.samples] == ["train/a", "val/b"]
     assert shown(tmp_path, found.outside_splits) == stray
-    assert shown(tmp_path, found.foreign_files) == ["train/notes.txt"]
+    assert shown(tmp_path, found.foreign_files) == ["train/notes.rar"]
 
 
 def test_codes_are_names(tmp_path: Path) -> None:
@@ -256,10 +256,20 @@ def test_a_dictionary_of_classes_gives_names_and_colors(tmp_path: Path) -> None:
 
 def test_files_of_other_extensions_are_listed(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png")
-    foreign = ["images/b.svg", "images/sub/readme", "masks/b.svg"]
+    foreign = ["images/b.rar", "images/sub/unknown", "masks/b.svg"]
     found = find_pairs(plant(tmp_path, *foreign, "readme.txt"))
     assert shown(tmp_path, found.foreign_files) == foreign
     assert found.outside_splits == ()
+
+
+SIDECARS = ["a.tfw", "a.png.aux.xml", "Thumbs.db", "data.yaml", "_classes.csv", "notes.txt", "README.md", "README"]
+SIDECARS += [".DS_Store", "desktop.ini", "a.JGW", "a.json", "a.png:Zone.Identifier", "a.ovr"]
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_sidecars_are_no_foreign_files(tmp_path: Path, name: str) -> None:
+    plant(tmp_path, "images/a.png", "masks/a.png", f"images/{name}", f"masks/{name}", f"images/sub/{name}")
+    assert len(pairs(tmp_path)) == 1
 
 
 def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:

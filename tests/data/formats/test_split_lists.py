@@ -53,6 +53,8 @@ def get_findings(root: Path) -> dict[str, Finding]:
         "Splits",
         "split",
         "lists",
+        "split_list",
+        "data_list",
         "data",
         "ImageSets",
         "ImageSets/Segmentation",
@@ -296,6 +298,25 @@ def test_a_second_column_pairs_files_of_different_names(tmp_path: Path) -> None:
         ("val", "img_2.png", "truth2.png"),
     ]
     assert (index.images_without_mask, index.masks_without_image) == ((), ())
+
+
+def test_a_second_column_may_name_masks_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """The lists of the augmented VOC set, which name masks in SegmentationClassAug.
+
+    report: https://github.com/Eli-YiLi/WSSS_MMSeg/issues/2
+    """
+    MASK_DATASETS["voc"].build(tmp_path)
+    stems = ["2007_000032", "2008_000051", "2009_000001"]
+    for stem in stems:
+        write_png(tmp_path / f"SegmentationClassAug/{stem}.png", mask(1))
+    lists = tmp_path / "ImageSets/Segmentation"
+    text(lists / "train.txt", "".join(f"/JPEGImages/{s}.jpg /SegmentationClassAug/{s}.png\n" for s in stems))
+    index = Dataset.load(tmp_path).index
+    assert [s.mask_path.parent.name for s in index.samples] == [*["SegmentationClassAug"] * 3, "SegmentationClass"]
+    assert (index.images_without_mask, [fault.code for fault in index.faults]) == ((), ["split_lists"])
+    (lists / "trainval.txt").unlink()
+    (lists / "train.txt").rename(lists / "train_aug.txt")
+    assert get_findings(tmp_path)["unused_list"].files == ("ImageSets/Segmentation/train_aug.txt",)
 
 
 def test_a_second_column_overrides_the_mask_of_the_same_name(root: Path) -> None:

@@ -81,3 +81,10 @@ def test_the_export_of_cvat_is_read(tmp_path: Path) -> None:
 def test_other_sets_get_no_names(tmp_path: Path) -> None:
     pairs(tmp_path, (0, 1), ("JPEGImages/2023_000001.png", "SegmentationClass/2023_000001.png"))
     assert find_pairs(tmp_path).description == DatasetDescription()
+
+
+def test_the_augmented_set_may_be_without_the_masks_of_voc(tmp_path: Path) -> None:
+    voc(tmp_path)
+    (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassAug")
+    assert can_read(tmp_path)
+    assert len(Dataset.load(tmp_path).samples) == 3

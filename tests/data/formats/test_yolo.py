@@ -120,7 +120,28 @@ def test_folders_of_other_machines(tmp_path: Path, text: str) -> None:
     assert [(sample.name, sample.split) for sample in dataset.samples] == [("train/a", "train")]
 
 
+def test_a_path_elsewhere_is_an_error_that_can_be_followed(tmp_path: Path) -> None:
+    root = plant(tmp_path / "elsewhere", line(0, *SQUARE))
+    (root / "images/val").rmdir()
+    text = f"path: {root}\ntrain: images/train\nnames: [cat]\n"
+    yaml = write_text(tmp_path / "config/data.yaml", text)
+    fault = "'images/train', which does not exist below .*config. Correct it. 'path' is .*: to read that folder"
+    with pytest.raises(DataError, match=fault):
+        Dataset.load(yaml.parent)
+    yaml.rename(root / "data.yaml")
+    assert mask(root) == make_mask((CAT, *AREA))
+
+
 # Without data.yaml.
+
+
+@pytest.mark.parametrize("name", ["dataset.yaml", "dataset.yml", "carparts-seg.yaml"])
+def test_the_file_of_names_may_have_another_name(tmp_path: Path, name: str) -> None:
+    plant(tmp_path, line(1, (1, 1), (4, 1), (4, 3), (1, 3)))
+    expected = mask(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / name)
+    assert mask(tmp_path) == expected
+    assert Dataset.load(tmp_path).classes.names == ("background", "cat", "dog")
 
 
 def test_names_of_a_classes_file_and_splits_of_folders(tmp_path: Path) -> None:
@@ -243,7 +264,7 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     [
         ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
-        ("train: images/train\nnames: []\n", "'names' lists 0 classes"),
+        ("train: images/train\nnames: []\n", "'names' lists no classes. Add their names"),
         ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),
         ("train: images/train\nnames: [cat, cat]\n", "lists the class 'cat' twice"),
         (
@@ -253,7 +274,6 @@ def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
         ("train: images/train\nnames: {cat: 0}\n", "'names' has the entry 'cat': 0. Expected a class number"),
         ("train: 7\nnames: [cat]\n", "'train' is 7. Expected a folder of images, or a file that lists them"),
         ("train: images/val\nnames: [cat]\n", r"data\.yaml: 'train', 'val' and 'test' name no folder with images"),
-        ("path: /data/x\ntrain: gone\nnames: [cat]\n", "'path' is '/data/x', but only that folder is read"),
         ("train: images/train\nnames: [cat]\nkpt_shape: [17, 3]\n", "describes keypoints, not areas"),
         (
             "train: images/gone\nnames: [cat]\n",
@@ -279,3 +299,22 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
     with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")
+
+
+def test_images_may_be_a_link_to_a_folder_outside(tmp_path: Path) -> None:
+    """The labels are next to the link, not next to its target.
+
+    report: https://github.com/open-edge-platform/datumaro/pull/1255
+    report: https://github.com/LibreYOLO/libreyolo/issues/187
+    """
+    for split in ("train", "test"):
+        write_image(tmp_path / f"pictures/{split}/{split}.png")
+        write_text(tmp_path / f"data/labels/{split}/{split}.txt", line(0, *SQUARE))
+    (tmp_path / "data/images").symlink_to("../pictures")
+    write_text(tmp_path / "data/train.txt", "images/train/train.png\n")
+    for train in ("images/train", "train.txt"):
+        write_text(tmp_path / "data/data.yaml", f"train: {train}\ntest: images/test\nnames: [cat]\n")
+        found = read_masks(tmp_path / "data", "yolo")
+        assert {name: labels.tolist() for name, labels in found.items()} == {
+            name: make_mask((CAT, *AREA)) for name in ("test/test", "train/train")
+        }

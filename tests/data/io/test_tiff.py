@@ -10,7 +10,7 @@ import tifffile
 from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.io.images import decode_image, mark_unlabeled, read_image, read_mask, read_mask_bytes, write_png
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
-from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.io.tiff import Georeference, encode_label_tiff, read_geo_tags, read_georeference, read_sidecar
 from pixelwise.errors import DataError
 
 TYPES = {
@@ -219,3 +219,90 @@ def test_other_images_have_no_georeference(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", np.zeros((1, 1), np.uint8))
     with (tmp_path / "a.png").open("rb") as file:
         assert read_georeference(file) is None
+
+
+UTM = 'PROJCS["WGS 84 / UTM zone 33N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32633"]]'
+DEGREES = 'GEOGCS["WGS 84",DATUM["WGS_1984",AUTHORITY["EPSG","6326"]],AUTHORITY["EPSG","4326"]]'
+
+
+@pytest.mark.parametrize(
+    ("image", "sidecar", "content", "epsg"),
+    [
+        ("a.tif", "a.tfw", "0.5\n0\n0\n-2\n1000.25\n4999\n", None),
+        ("a.jpeg", "a.jgw", "0.5\n0\n0\n-2\n1000.25\n4999\n", None),
+        ("a.png", "a.pngw", "0.5 0 0 -2 1000.25 4999", None),
+        ("a.png", "a.wld", "0.5\n0\n0\n-2\n1000.25\n4999", None),
+        (
+            "a.png",
+            "a.png.aux.xml",
+            f"<PAMDataset><SRS>{UTM.replace(chr(34), '&quot;')}</SRS>"
+            "<GeoTransform>1000, 0.5, 0, 5000, 0, -2</GeoTransform></PAMDataset>",
+            32633,
+        ),
+    ],
+)
+def test_files_next_to_an_image_have_its_place(
+    tmp_path: Path, image: str, sidecar: str, content: str, epsg: int | None
+) -> None:
+    assert read_sidecar(tmp_path / image) == (None, ())
+    (tmp_path / sidecar).write_text(content)
+    found, tags = read_sidecar(tmp_path / image)
+    assert found == Georeference(x=(0.5, 0.0, 1000.0), y=(0.0, -2.0, 5000.0), epsg=epsg)
+    tifffile.imwrite(tmp_path / "labels.tif", np.zeros((4, 6), np.uint8), extratags=tags)
+    with (tmp_path / "labels.tif").open("rb") as file:
+        assert read_georeference(file) == found
+
+
+@pytest.mark.parametrize(("system", "epsg"), [(UTM, 32633), (DEGREES, 4326)])
+def test_the_coordinate_system_of_a_world_file_is_in_a_file_of_its_own(tmp_path: Path, system: str, epsg: int) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-2\n1000.25\n4999")
+    (tmp_path / "a.prj").write_text(system)
+    found, tags = read_sidecar(tmp_path / "a.jpg")
+    assert found is not None
+    assert found.epsg == epsg
+    (tmp_path / "l.tif").write_bytes(encode_label_tiff(np.zeros((4, 6), np.uint8), [(1, 2, 3)], tags, None))
+    with rasterio.open(tmp_path / "l.tif") as file:
+        assert file.crs.to_epsg() == epsg
+        assert file.transform[:6] == (0.5, 0.0, 1000.0, 0.0, -2.0, 5000.0)
+
+
+def test_a_world_file_without_six_numbers_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tfw").write_text("0.5\n0\n0\n")
+    with pytest.raises(DataError, match=r"a\.tfw: is not a world file of six numbers"):
+        read_sidecar(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("nodata", [None, 255])
+def test_labels_of_an_image_are_where_the_image_is(tmp_path: Path, nodata: int | None) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    points = (33922, 12, 12, (0.0, 0.0, 0.0, 10.0, 50.0, 0.0, 6.0, 4.0, 0.0, 11.0, 49.0, 0.0))
+    labels = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    colors = [(i, 2 * i, 255 - i) for i in range(24)]
+    for name, given in (
+        ("scale", [SCALE, TIE, keys((1024, 1), (1025, 1), (3072, 32633))]),
+        ("centers", [SCALE, TIE, keys((1024, 2), (1025, 2), (2048, 4326))]),
+        ("points", [points, keys((1024, 2), (1025, 1), (2048, 4326))]),
+    ):
+        image = tmp_path / f"{name}.tif"
+        extratags = [(*tag, True) for tag in given]
+        tifffile.imwrite(image, np.zeros((4, 6), np.uint16), photometric="minisblack", extratags=extratags)
+        with image.open("rb") as file:
+            tags = read_geo_tags(file)
+        (tmp_path / "labels.tif").write_bytes(encode_label_tiff(labels, colors, tags, nodata))
+        with rasterio.open(image) as one, rasterio.open(tmp_path / "labels.tif") as other:
+            assert one.crs == other.crs
+            assert one.transform == other.transform
+            assert list(map(str, one.gcps[0])) == list(map(str, other.gcps[0]))
+            assert other.nodata == nodata
+            assert other.colormap(1)[3] == (3, 6, 252, 255)
+            np.testing.assert_array_equal(other.read(1), labels)
+        np.testing.assert_array_equal(read_mask(tmp_path / "labels.tif"), labels)
+
+
+def test_a_tiff_without_a_place_has_no_tags(tmp_path: Path) -> None:
+    for name, given in (("plain", []), ("keys", [keys((1024, 1))])):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, np.zeros((4, 6), np.uint8), extratags=[(*tag, True) for tag in given])
+        with path.open("rb") as file:
+            assert read_geo_tags(file) == ()

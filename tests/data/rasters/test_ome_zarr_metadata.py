@@ -1,11 +1,9 @@
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pixelwise.data.description import describe_classes, parse_description
-from pixelwise.data.rasters.ome_zarr import is_label_zarr, make_label_attributes, parse_multiscale
+from pixelwise.data.rasters.ome_zarr import make_label_attributes, parse_multiscale
 from pixelwise.errors import DataError
 
 CLASSES = describe_classes(parse_description({"names": ["a", "b"], "colors": [[1, 2, 3], [4, 5, 6]]}))
@@ -101,16 +99,3 @@ def test_an_image_at_the_origin_is_not_moved() -> None:
     assert source is not None
     (level, _) = make_label_attributes(source, CLASSES, "x")["ome"]["multiscales"][0]["datasets"]
     assert level["coordinateTransformations"] == [scale(1.0, 1.0)]
-
-
-def test_written_labels_are_recognized(tmp_path: Path) -> None:
-    ours = {"_creator": {"name": "pixelwise"}}
-    assert not is_label_zarr(tmp_path)
-    for content in ("no JSON", "[]", json.dumps({"multiscales": []}), json.dumps({"_creator": {"name": "another"}})):
-        (tmp_path / ".zattrs").write_text(content)
-        assert not is_label_zarr(tmp_path)
-    (tmp_path / "zarr.json").write_text(json.dumps({"attributes": ours}))
-    assert is_label_zarr(tmp_path)
-    (tmp_path / "zarr.json").unlink()
-    (tmp_path / ".zattrs").write_text(json.dumps(ours))
-    assert is_label_zarr(tmp_path)

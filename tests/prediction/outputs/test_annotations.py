@@ -18,9 +18,9 @@ from pixelwise.prediction.outputs.annotations import (
     CocoFile,
     CvatFile,
     SummaryFile,
+    encode_labelme,
+    encode_polygons,
     require_nameable,
-    write_labelme,
-    write_polygons,
 )
 from support.predictions import ABC, CELLS, make_labeled
 
@@ -41,7 +41,7 @@ def save(folder: Path, kind: str, classes: Classes) -> None:
         write_png(source, np.zeros((*labels.shape, 3), np.uint8))
         image = make_labeled(labels, classes=classes, source=source, name=name)
         if made is None:
-            write_labelme(source.with_suffix(".json"), image)
+            source.with_suffix(".json").write_bytes(encode_labelme(source.with_suffix(".json"), image))
         else:
             made.add(image)
     if made is not None:
@@ -95,8 +95,8 @@ def test_pycocotools_reads_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_labelme_has_the_path_of_the_image(tmp_path: Path) -> None:
-    write_labelme(tmp_path / "out" / "x.json", make_labeled([[1]], source=tmp_path / "photos" / "x.png"))
-    content = json.loads((tmp_path / "out" / "x.json").read_text())
+    labeled = make_labeled([[1]], source=tmp_path / "photos" / "x.png")
+    content = json.loads(encode_labelme(tmp_path / "out" / "x.json", labeled))
     assert content["imagePath"] == "../photos/x.png"
     assert (content["imageHeight"], content["imageWidth"]) == (1, 1)
 
@@ -123,7 +123,7 @@ RING = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 2]], np.uint8)
 
 
 def written(path: Path, labels: Array, classes: Classes = CELLS, place: Georeference | None = None) -> Any:
-    write_polygons(path, make_labeled(labels, classes=classes, georeference=place))
+    path.write_bytes(encode_polygons(make_labeled(labels, classes=classes, georeference=place)))
     return json.loads(path.read_text())
 
 

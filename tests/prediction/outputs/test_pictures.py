@@ -14,19 +14,19 @@ from pixelwise.prediction.outputs.pictures import (
     add_legend,
     compute_confidence,
     compute_entropy,
-    write_confidence,
-    write_entropy,
-    write_labels,
-    write_overlay,
-    write_probabilities,
-    write_probabilities_tiff,
+    encode_confidence,
+    encode_entropy,
+    encode_labels,
+    encode_overlay,
+    encode_probabilities,
+    encode_probabilities_tiff,
 )
 from support.predictions import ABC, COLORS, make_labeled, make_prediction
 
 
 def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", make_labeled(labels))
+    (tmp_path / "x.png").write_bytes(encode_labels(tmp_path / "x.png", make_labeled(labels)))
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(np.asarray(picture), labels)
@@ -36,7 +36,7 @@ def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path:
 def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
     classes = describe_classes(parse_description({"names": [str(i) for i in range(300)]}))
     labels = np.array([[0, 299], [256, 1]], np.uint16)
-    write_labels(tmp_path / "x.png", make_labeled(labels, classes=classes))
+    (tmp_path / "x.png").write_bytes(encode_labels(tmp_path / "x.png", make_labeled(labels, classes=classes)))
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), labels)
 
 
@@ -51,7 +51,9 @@ def test_more_than_256_classes_are_written_in_16_bit(tmp_path: Path) -> None:
 def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described: dict[str, Any]) -> None:
     classes = describe_classes(parse_description(described))
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    write_labels(tmp_path / "x.png", make_labeled(labels, classes=classes, label_values="dataset"))
+    (tmp_path / "x.png").write_bytes(
+        encode_labels(tmp_path / "x.png", make_labeled(labels, classes=classes, label_values="dataset"))
+    )
     read, unlisted = classes.to_labels(read_mask(tmp_path / "x.png"))
     np.testing.assert_array_equal(read, labels)
     assert unlisted == []
@@ -59,7 +61,9 @@ def test_mask_values_are_read_back_as_the_same_labels(tmp_path: Path, described:
 
 def test_label_values_dataset_writes_mask_values(tmp_path: Path) -> None:
     classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": {0: 0, 255: 1}}))
-    write_labels(tmp_path / "x.png", make_labeled([[0, 1]], classes=classes, label_values="dataset"))
+    (tmp_path / "x.png").write_bytes(
+        encode_labels(tmp_path / "x.png", make_labeled([[0, 1]], classes=classes, label_values="dataset"))
+    )
     assert read_mask(tmp_path / "x.png").tolist() == [[0, 255]]
 
 
@@ -72,7 +76,7 @@ def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monk
     image = np.zeros((10, 200, 3), np.uint8)
     labels = np.zeros((10, 200), np.uint8)
     labels[:, :150] = 2
-    write_overlay(tmp_path / "x.png", make_labeled(labels), image)
+    (tmp_path / "x.png").write_bytes(encode_overlay(make_labeled(labels), image))
     assert shown == [("c  75.0%", (0, 0, 255)), ("a  25.0%", (10, 20, 30))]
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width == 200
@@ -93,7 +97,9 @@ def test_a_legend_is_wrapped_and_never_narrower_than_its_texts() -> None:
 
 def test_a_class_name_of_several_lines_is_shown_on_one(tmp_path: Path) -> None:
     classes = Classes(names=("two\nlines",), colors=((1, 2, 3),), label_mapping={0: 0})
-    write_overlay(tmp_path / "x.png", make_labeled([[0, 0], [0, 0]], classes=classes), np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "x.png").write_bytes(
+        encode_overlay(make_labeled([[0, 0], [0, 0]], classes=classes), np.zeros((2, 2, 3), np.uint8))
+    )
     assert (tmp_path / "x.png").exists()
 
 
@@ -102,7 +108,7 @@ LOGITS = np.random.default_rng(0).normal(size=(3, 4, 5))
 
 def test_probabilities_are_written_with_the_names(tmp_path: Path) -> None:
     prediction = make_prediction([[0, 2]])
-    write_probabilities(tmp_path / "x.npz", prediction, ABC.names)
+    (tmp_path / "x.npz").write_bytes(encode_probabilities(prediction, ABC.names))
     with np.load(tmp_path / "x.npz") as stored:
         assert stored["names"].tolist() == ["a", "b", "c"]
         assert stored["probabilities"].dtype == np.float16
@@ -111,7 +117,7 @@ def test_probabilities_are_written_with_the_names(tmp_path: Path) -> None:
 
 def test_probabilities_as_tiff_are_those_of_the_npz(tmp_path: Path) -> None:
     prediction = make_prediction(LOGITS.argmax(0), logits=LOGITS)
-    write_probabilities_tiff(tmp_path / "x.tif", prediction, ABC.names)
+    (tmp_path / "x.tif").write_bytes(encode_probabilities_tiff(prediction, ABC.names))
     expected = prediction.probabilities.astype(np.float16)
     with tifffile.TiffFile(tmp_path / "x.tif") as file:
         np.testing.assert_array_equal(file.asarray(), expected)
@@ -135,8 +141,8 @@ def test_entropy_is_1_for_equally_probable_classes(probabilities: list[float], e
 
 def test_maps_are_16_bit_pictures(tmp_path: Path) -> None:
     prediction = make_prediction(LOGITS.argmax(0), logits=LOGITS)
-    write_confidence(tmp_path / "c.png", prediction)
-    write_entropy(tmp_path / "e.png", prediction)
+    (tmp_path / "c.png").write_bytes(encode_confidence(prediction))
+    (tmp_path / "e.png").write_bytes(encode_entropy(prediction))
     for name, values in (("c", compute_confidence), ("e", compute_entropy)):
         stored = read_mask(tmp_path / f"{name}.png")
         assert stored.dtype == np.uint16
@@ -145,7 +151,7 @@ def test_maps_are_16_bit_pictures(tmp_path: Path) -> None:
 
 def test_a_certain_prediction_has_full_confidence_and_no_entropy(tmp_path: Path) -> None:
     prediction = make_prediction([[1, 2]], logits=[[[-99, -99]], [[99, -99]], [[-99, 99]]])
-    write_confidence(tmp_path / "c.png", prediction)
-    write_entropy(tmp_path / "e.png", prediction)
+    (tmp_path / "c.png").write_bytes(encode_confidence(prediction))
+    (tmp_path / "e.png").write_bytes(encode_entropy(prediction))
     assert read_mask(tmp_path / "c.png").tolist() == [[65535, 65535]]
     assert read_mask(tmp_path / "e.png").tolist() == [[0, 0]]

@@ -189,7 +189,7 @@ def parse_number(value: Any) -> float | None:
 
 def parse_integer(value: Any) -> int | None:
     """Return a whole number, exactly: ids may have more digits than a float."""
-    if type(value) is int or (isinstance(value, str) and value.strip().isdecimal() and len(value) < 40):
+    if type(value) is int or (isinstance(value, str) and value.strip().isdecimal() and len(value) < 4000):
         return int(value)
     number = parse_number(value)
     return int(number) if number is not None and number.is_integer() else None

@@ -14,7 +14,6 @@ from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
-    drop_unlabeled_test,
     find_images_outside,
     find_split_paths,
     group_by_stem,
@@ -43,7 +42,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         for split, images in splits.items()
     )
     return replace(
-        pair_files(drop_unlabeled_test(parts)),
+        pair_files(parts),
         outside_splits=find_images_outside([root / "images"], splits.values()),
         description=DatasetDescription(
             names=tuple(_read_names(root / _INFO)),

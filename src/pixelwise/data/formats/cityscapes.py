@@ -12,7 +12,6 @@ from pixelwise.data.description import DatasetDescription, MaskValues
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
-    drop_unlabeled_test,
     find_images_outside,
     group_by_stem,
     pair_files,
@@ -57,8 +56,7 @@ def can_read(root: Path) -> bool:
 def find_pairs(root: Path) -> DatasetIndex:
     """Find the pairs with trainIds, or with ids if there are more of them."""
     by_train_ids, by_ids = (
-        pair_files(drop_unlabeled_test(_find_files(root, split, suffix) for split in SPLITS))
-        for suffix in (_TRAIN_IDS, _IDS)
+        pair_files(_find_files(root, split, suffix) for split in SPLITS) for suffix in (_TRAIN_IDS, _IDS)
     )
     use_ids = len(by_ids.samples) > len(by_train_ids.samples)
     mapping: dict[MaskValues, str | int] = {id_: index for index, (_, id_, _) in enumerate(CLASSES)}

@@ -45,7 +45,7 @@ _Categories = Mapping[str, tuple[str, Color | None]]
 _Content = tuple[Record, Sequence[Record], _Categories]
 """An image, its annotations, and the categories of its document."""
 
-_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*[\[{]')
+_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[|"(annotations)"\s*:\s*\{')
 _NUM_END_BYTES = 65536
 _FILE_NAME = re.compile(r"instances_|_annotations\.coco\.json$")
 _FOLDERS = ("", "annotations", "train", "val", "valid", "test")
@@ -153,14 +153,20 @@ def _list_images(
 ) -> Iterator[ListedImage[_Content]]:
     images = _index_by_id(document, "images")
     by_image: dict[str, list[Record]] = {key: [] for key in images}
+    unlisted: list[str] = []
     for annotation in _get_annotations(document):
         if "segments_info" in annotation:
             raise DataError("contains panoptic segments. Use the instances file of the same images.")
         with locate_errors(_name_annotation(annotation)):
             key = get_id(annotation, "image_id")
-            if key not in by_image:
-                raise DataError(f"belongs to image {key:.40}, which is not listed. List it, or remove the annotation.")
-        by_image[key].append(annotation)
+        if key in by_image:
+            by_image[key].append(annotation)
+        else:
+            unlisted.append(f"{_name_annotation(annotation)}: belongs to image {key:.40}")
+    if unlisted:
+        more = f" and {len(unlisted) - 12} more" if len(unlisted) > 12 else ""
+        shown = ", ".join(unlisted[:12])
+        raise DataError(f"{shown}{more}, which is not listed. List the image, or remove the annotation.")
     for key, image in images.items():
         with locate_errors(f"image {key:.40}"):
             name = get_text(image, "file_name" if image.get("file_name") or not image.get("coco_url") else "coco_url")

@@ -59,6 +59,8 @@ class DatasetIndex:
 
     samples: tuple[Sample, ...]
     images_without_mask: tuple[Path, ...] = ()
+    unlabeled_images: tuple[Path, ...] = ()
+    """Images of a test split without any mask."""
     masks_without_image: tuple[Path, ...] = ()
     same_stem: tuple[Path, ...] = ()
     """Files that share their stem with another file of their folder, so that their partner is ambiguous."""
@@ -71,6 +73,10 @@ class DatasetIndex:
     faults: tuple[IndexFault, ...] = ()
     """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
+    pairing_notes: tuple[str, ...] = ()
+    """How images and masks were paired, where that is not obvious."""
+    pairing_hint: str = ""
+    """A pattern in the names of images and masks, if it pairs too few of them to be used."""
     channel_files: bool = False
     """True if each image has one file per channel."""
     description: DatasetDescription = field(default_factory=DatasetDescription)
@@ -86,6 +92,13 @@ class DatasetFormat(Protocol):
     def find_pairs(self, root: Path, /) -> DatasetIndex:
         """Find all samples, sorted by name; raise DataError if the folder does not have this format."""
 
+
+_SIDECAR_ENDINGS = (
+    *(".tfw", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld", ".prj", ".ovr", ".rpb", ".rpc", ".xml", ".json"),
+    *(".geojson", ".yaml", ".yml", ".toml", ".csv", ".tsv", ".xls", ".xlsx", ".txt", ".md", ".html", ".pdf", ".log"),
+    *(".ini", ".db", ".lnk", ".cache", ".py", ".ipynb", ".m", ".sh", ".md5", "readme", "license", ":zone.identifier"),
+)
+"""Ends of file names, in lower case, of what systems, tools and people store next to images."""
 
 FilesByName = Mapping[str, Sequence[Path]]
 """Name → its files; more than one if the name is ambiguous."""
@@ -107,28 +120,45 @@ class SplitFiles:
     images: FilesByName
     labels: FilesByName
     split: Split | None
+    more_labels: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    """First file of a mask → its other files."""
 
 
 def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
-    """Pair images and masks by name; files of ambiguous names are in no pair."""
+    """Pair images and masks by name; files of ambiguous names are in no pair.
+
+    A test split without masks is unlabeled: many datasets do not publish them.
+    """
     samples: list[Sample] = []
     without_mask: list[Path] = []
+    unlabeled: list[Path] = []
     without_image: list[Path] = []
     same_stem: list[Path] = []
     for part in parts:
+        if part.split == "test" and not part.labels:
+            unlabeled += [path for paths in part.images.values() for path in paths]
+            continue
         for name in part.images.keys() | part.labels.keys():
             images, labels = part.images.get(name, ()), part.labels.get(name, ())
             if len(images) > 1 or len(labels) > 1:
                 same_stem += [path for paths in (images, labels) if len(paths) > 1 for path in paths]
             elif images and labels:
-                full_name = prefix_split(part.split, name)
-                samples.append(Sample(name=full_name, image_path=images[0], mask_path=labels[0], split=part.split))
+                samples.append(
+                    Sample(
+                        name=prefix_split(part.split, name),
+                        image_path=images[0],
+                        mask_path=labels[0],
+                        split=part.split,
+                        more_mask_paths=part.more_labels.get(labels[0], ()),
+                    )
+                )
             else:
                 without_mask += images
                 without_image += labels
     return DatasetIndex(
         samples=tuple(sorted(samples)),
         images_without_mask=tuple(sorted(without_mask)),
+        unlabeled_images=tuple(sorted(unlabeled)),
         masks_without_image=tuple(sorted(without_image)),
         same_stem=tuple(sorted(same_stem)),
     )
@@ -183,11 +213,6 @@ def prefix_split(split: Split | None, name: str) -> str:
     return f"{split}/{name}" if split else name
 
 
-def drop_unlabeled_test(parts: Iterable[SplitFiles]) -> list[SplitFiles]:
-    """Drop a test split without masks: many datasets do not publish them."""
-    return [part for part in parts if part.labels or part.split != "test"]
-
-
 def require_folder(root: Path) -> None:
     """Raise PathNotFoundError if a dataset's folder does not exist, and DataError if it is a file."""
     if not root.exists():
@@ -218,6 +243,16 @@ def find_files(folder: Path, extensions: Collection[str] | None = None) -> Itera
 def find_images(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder that have the extension of an image."""
     return find_files(folder, IMAGE_EXTENSIONS)
+
+
+def find_foreign_files(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Find the files below `folders` that are neither images nor of a kind that accompanies images."""
+    return tuple(
+        path
+        for folder in folders
+        for path in find_files(folder)
+        if not path.name.lower().endswith((*IMAGE_EXTENSIONS, *_SIDECAR_ENDINGS))
+    )
 
 
 def find_images_outside(folders: Iterable[Path], used: Collection[Path]) -> tuple[Path, ...]:

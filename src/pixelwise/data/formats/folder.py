@@ -1,23 +1,27 @@
-"""Folders of images and masks with the same names; masks may also be marked, and then be in the folder of the images.
+"""Folders of images and masks, paired by their names; masks may also be in the folder of the images.
 
     images/0001.jpg          images/train/0001.jpg      train/images/0001.jpg     train/0001.jpg
     masks/0001.png           masks/train/0001.png       train/masks/0001.png      train_labels/0001.png
 
-Marked names are such as `0001_mask.png` and `label_0001.png`.
+`pairing` says which names belong together. All of this may be in one more folder, or in several.
 """
 
 import csv
-import re
-from collections.abc import Iterator
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from pixelwise.data.classes import mask_values
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
-    FilesByName,
+    SampleReader,
     SplitFiles,
-    find_files,
+    find_foreign_files,
     find_images_outside,
     find_split_paths,
     group_by_stem,
@@ -28,18 +32,24 @@ from pixelwise.data.formats.dataset_index import (
     read_lines,
     require_folder,
 )
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
-from pixelwise.data.sample import Split
+from pixelwise.data.formats.pairing import MIN_COVERAGE, NameGroup, Pairing, find_masks_among, pair_names
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, read_mask
+from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
 
-IMAGE_FOLDERS = ("images", "image", "img_dir")
-LABEL_FOLDERS = ("masks", "labels", "annotations", "mask", "label", "ann_dir")
+IMAGE_FOLDERS = ("images", "image", "img_dir", "imgs", "img", "original", "originals")
+LABEL_FOLDERS = (
+    *("masks", "labels", "annotations", "mask", "label", "ann_dir", "ground truth", "ground_truth", "groundtruth"),
+    *("gt", "gts", "segmentation", "segmentations"),
+)
+MANUAL_FOLDERS = ("1st_manual", "manual1", "manual")
+"""Masks drawn by experts, preferred to others: next to them, `mask` shows the field of view."""
 LABEL_SUFFIXES = ("_labels", "_masks", "_label", "_mask", "_annotations", "_annot", "annot", "_gt")
 """Suffixes of a folder with the masks of a folder such as `train`."""
-
-_WORDS = "(?i:masks?|labels?|annotations?|segmentation|seg|groundtruth|gt)"
-_MASK_MARK = re.compile(rf"^{_WORDS}[-_](?=.)|(?<=.)[-_]{_WORDS}$|(?<=.)_[LP]$")
-_IMAGE_MARK = re.compile(r"^(?i:image|img)[-_](?=.)|(?<=.)[-_](?i:image|img|sat)$")
+_LOSSY = (".jpg", ".jpeg", ".webp")
+"""Extensions of photos, never of masks."""
+_Files = dict[str, list[Path]]
+"""Name → its files; more than one if the name is ambiguous."""
 
 
 def can_read(root: Path) -> bool:
@@ -52,17 +62,78 @@ def can_read(root: Path) -> bool:
 def find_pairs(root: Path) -> DatasetIndex:
     pairs = _find_folders(root)
     used = {folder for pair in pairs for folder in (pair.images, pair.labels)}
+    files = [_list_files(pair) for pair in pairs]
+    if all(
+        pair.prefix and len(images) == 1 for pair, (images, _) in zip(pairs, files, strict=True)
+    ):  # each image has a folder with its masks
+        files = [
+            ({pair.prefix[:-1]: paths for paths in images.values()}, labels)
+            for pair, (images, labels) in zip(pairs, files, strict=True)
+        ]
+    pairing = pair_names([NameGroup(images, labels) for images, labels in files])
+    parts = [
+        _apply_pairing(pairing, index, images, labels, pair.split)
+        for index, (pair, (images, labels)) in enumerate(zip(pairs, files, strict=True))
+    ]
+    classes = ("background", *sorted(set(pairing.class_of.values())))
+    values = {
+        path: classes.index(pairing.class_of[name])
+        for _, labels in files
+        for name in labels.keys() & pairing.class_of.keys()
+        for path in labels[name]
+    }
+    index = pair_files(parts)
     return replace(
-        pair_files(map(_find_split_files, pairs)),
-        outside_splits=find_images_outside(_find_known_folders(root, pairs), used),
-        foreign_files=tuple(
-            path
-            for folder in sorted(used)
-            for path in find_files(folder)
-            if path.suffix.lower() not in IMAGE_EXTENSIONS and path.parent != root
-        ),
-        description=_describe(root),
+        index,
+        outside_splits=find_images_outside(dict.fromkeys(_find_known_folders(pairs)), used),
+        foreign_files=tuple(path for path in find_foreign_files(sorted(used)) if path.parent != root),
+        pairing_notes=tuple(_describe_pairing(index, pairing)),
+        pairing_hint=_describe_suggestion(pairing, files),
+        reader=MaskFilesReader(values) if any(part.more_labels for part in parts) or values else SampleReader(),
+        description=DatasetDescription(names=classes, labels="found", coding="index") if values else _describe(root),
     )
+
+
+@dataclass(frozen=True)
+class MaskFilesReader(SampleReader):
+    """Reads masks from one file, or from several that are joined."""
+
+    class_values: Mapping[Path, int]
+    """Mask value of the only class in a file; empty if files have the values of all classes."""
+
+    def read_mask(self, sample: Sample) -> Array:
+        """Read the mask. Of overlapping classes, the one with fewer pixels in the image is on top."""
+        if not self.class_values and not sample.more_mask_paths:
+            return super().read_mask(sample)
+        masks = {path: self._read_file(path) for path in (sample.mask_path, *sample.more_mask_paths)}
+        shape = masks[sample.mask_path].shape
+        for path, mask in masks.items():
+            if mask.shape != shape:
+                raise DataError(
+                    f"{path}: is {mask.shape[0]}x{mask.shape[1]}, but {sample.mask_path.name} of the same image is "
+                    f"{shape[0]}x{shape[1]} (height x width). Save all masks of an image with the same size."
+                )
+        if not self.class_values:
+            return np.asarray(np.maximum.reduce(list(masks.values())))
+        regions: dict[int, Array] = defaultdict(lambda: np.zeros(shape, bool))
+        for path, mask in masks.items():
+            regions[self.class_values[path]] |= mask > 0
+        values = np.zeros(shape, np.uint8 if len(set(self.class_values.values())) < 255 else np.uint16)
+        for value, region in sorted(regions.items(), key=lambda item: -np.count_nonzero(item[1])):
+            values[region] = value
+        return values
+
+    def _read_file(self, path: Path) -> Array:
+        try:
+            mask = mask_values(read_mask(path), "index")
+        except DataError as error:
+            raise DataError(str(error).replace(f"{path}: ", "")) from error
+        if self.class_values and not ((mask == 0) | (mask == mask.max())).all():
+            raise DataError(
+                f"{path}: has more than two values, but each class has masks of its own. Save it with 0 and 255, or "
+                f"move masks of another kind away."
+            )
+        return mask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,29 +142,39 @@ class _FolderPair:
 
     images: Path
     labels: Path
+    """May not exist for a test split, which is then unlabeled."""
     split: Split | None
+    prefix: str = ""
+    """Start of the names, where the dataset consists of several folders with images and masks each."""
 
 
-def _find_folders(root: Path) -> list[_FolderPair]:
-    """Find the folders of images and masks of each split."""
+def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
+    """Find the folders of images and masks of each split, or of each folder below, down to a depth."""
     require_folder(root)
-    splits = find_split_paths(list_folders(root))
-    if inner := {split: images for split, folder in splits.items() if (images := _find_image_folder(folder))}:
-        return [_FolderPair(images=images, labels=_find_labels(images), split=s) for s, images in inner.items()]
-    if images := _find_image_folder(root):
+    folders = list_folders(root)
+    splits = find_split_paths(folders)
+    if inner := {split: images for split, folder in splits.items() if (images := _find_folder(folder, IMAGE_FOLDERS))}:
+        return [
+            _FolderPair(images=images, labels=_find_labels(images, split), split=split)
+            for split, images in inner.items()
+        ]
+    if images := _find_folder(root, IMAGE_FOLDERS):
         labels = _find_labels(images)
-        image_splits, label_splits = (find_split_paths(list_folders(folder)) for folder in (images, labels))
+        image_splits, label_splits = (find_split_paths(list_folders(_unwrap(path))) for path in (images, labels))
         return [  # folders of masks may use other names of the splits
-            _FolderPair(images=path, labels=label_splits.get(split, labels / path.name), split=split)
+            _FolderPair(images=path, labels=label_splits.get(split, _unwrap(labels) / path.name), split=split)
             for split, path in image_splits.items()
-        ] or [_FolderPair(images=images, labels=labels, split=None)]
+        ] or [_FolderPair(images=_unwrap(images), labels=_unwrap(labels), split=None)]
     for suffix in LABEL_SUFFIXES:
         labels_of = {folder: folder.with_name(folder.name + suffix) for folder in splits.values()}
         if any(labels.is_dir() for labels in labels_of.values()):
             return [_FolderPair(images=path, labels=labels_of[path], split=split) for split, path in splits.items()]
-    if any(_has_marked_masks(folder) for folder in splits.values()):
+    if any(_has_masks(folder) for folder in splits.values()):
         return [_FolderPair(images=folder, labels=folder, split=split) for split, folder in splits.items()]
-    if _has_marked_masks(root):
+    has_images = any(path.suffix.lower() in IMAGE_EXTENSIONS for path in root.iterdir())
+    if not has_images and depth and (deeper := _find_folders_below(folders, depth - 1)):
+        return deeper
+    if _has_masks(root):
         return [_FolderPair(images=root, labels=root, split=None)]
     raise DataError(
         f"{root} has no folder 'images'. Put the images into images/ and the masks of the "
@@ -101,85 +182,141 @@ def _find_folders(root: Path) -> list[_FolderPair]:
     )
 
 
-def _find_image_folder(parent: Path) -> Path | None:
-    return next((parent / name for name in IMAGE_FOLDERS if (parent / name).is_dir()), None)
+def _find_folders_below(folders: Sequence[Path], depth: int) -> list[_FolderPair]:
+    """Find the pairs of folders in `folders`; their names start the names of samples if there are several."""
+    found: dict[Path, list[_FolderPair]] = {}
+    for folder in folders:
+        try:
+            found[folder] = _find_folders(folder, depth)
+        except DataError:
+            continue  # a folder of something else
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return [replace(pair, prefix=f"{folder.name}/{pair.prefix}") for folder, pairs in found.items() for pair in pairs]
 
 
-def _find_labels(images: Path) -> Path:
-    """Find the folder of masks next to a folder of images."""
+def _find_folder(parent: Path, names: Sequence[str]) -> Path | None:
+    """Find the first of the folders with one of these names, in any case."""
+    folders = {path.name.lower(): path for path in reversed(list_folders(parent))}
+    return next((folders[name] for name in names if name in folders), None)
+
+
+def _find_labels(images: Path, split: Split | None = None) -> Path:
+    """Find the folder of masks next to a folder of images; that of a test split may not exist."""
     parent = images.parent
-    found = [parent / name for name in LABEL_FOLDERS if (parent / name).is_dir()]
-    if not found and _has_marked_masks(images):
-        return images
-    if not found:
-        raise DataError(f"{parent} contains no mask folder. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
+    if manual := _find_folder(parent, MANUAL_FOLDERS):
+        return manual
+    found = [folder for name in LABEL_FOLDERS if (folder := _find_folder(parent, [name]))]
     if len(found) > 1:
         raise DataError(
             f"{parent} contains several mask folders ({', '.join(p.name for p in found)}). "
             f"Keep the one to train on and move the others away."
         )
-    return found[0]
+    if found or _has_masks(images):
+        return found[0] if found else images
+    if split == "test":
+        return parent / LABEL_FOLDERS[0]
+    raise DataError(f"{parent} contains no mask folder. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
 
 
-def _has_marked_masks(folder: Path) -> bool:
+def _unwrap(folder: Path) -> Path:
+    """Return the folder of the same name that a folder may hold, as in `images/images`."""
+    inner = _find_folder(folder, [folder.name.lower()])
+    return _unwrap(inner) if inner else folder
+
+
+def _has_masks(folder: Path) -> bool:
     return bool(_separate_masks(group_by_stem(folder))[1])
 
 
-def _find_known_folders(root: Path, pairs: list[_FolderPair]) -> Iterator[Path]:
-    """Yield every folder with a name of images or masks, read or not."""
-    first = pairs[0]
-    if first.images == root:
-        return
-    if first.images.parent == root and first.split:  # train/0001.jpg
-        yield from list_folders(root)
-        return
-    is_inner = first.split and first.images.name in IMAGE_FOLDERS  # train/images/0001.jpg
-    for parent in [root, *(list_folders(root) if is_inner else ())]:
-        yield from (parent / name for name in (*IMAGE_FOLDERS, *LABEL_FOLDERS) if (parent / name).is_dir())
+def _find_known_folders(pairs: list[_FolderPair]) -> Iterator[Path]:
+    """Yield every folder with a name of images or masks next to those of splits, read or not."""
+    parents = {pair.images.parent for pair in pairs}
+    for pair in pairs:
+        is_inner, is_outer = (path.name.lower() in IMAGE_FOLDERS for path in (pair.images, pair.images.parent))
+        if pair.split and not (is_inner or is_outer):  # train/0001.jpg
+            yield from list_folders(pair.images.parent)
+        elif pair.split:
+            top = pair.images.parent.parent
+            for path in (path for parent in [top, *is_inner * list_folders(top)] for path in list_folders(parent)):
+                is_label = path.name.lower() in LABEL_FOLDERS and path.parent not in parents
+                if is_label or path.name.lower() in IMAGE_FOLDERS:
+                    yield path
 
 
-def _find_split_files(pair: _FolderPair) -> SplitFiles:
-    """Find the files of a pair of folders, with masks under the names of their images."""
+def _list_files(pair: _FolderPair) -> tuple[_Files, _Files]:
+    """List the images and the masks of a pair of folders by name."""
+    images, labels = group_by_stem(pair.images), group_by_stem(pair.labels)
     if pair.images == pair.labels:
-        images, labels = _separate_masks(group_by_stem(pair.images))
-    else:
-        images, labels = group_by_stem(pair.images), group_by_stem(pair.labels)
-    labels = _rename_masks(images, labels)
-    return SplitFiles(images=images, labels=labels, split=pair.split)
+        images, labels = _separate_masks(images)
+    for name, paths in list(images.items()):
+        full_names = [name + path.suffix for path in paths]
+        if len(paths) > 1 and all(full_name in labels for full_name in full_names):  # masks a.jpg.png and a.png.png
+            del images[name]
+            images |= {full_name: [path] for full_name, path in zip(full_names, paths, strict=True)}
+    prefixed = [{pair.prefix + name: paths for name, paths in files.items()} for files in (images, labels)]
+    return prefixed[0], prefixed[1]
 
 
-def _separate_masks(files: FilesByName) -> tuple[FilesByName, FilesByName]:
-    """Separate images and masks of one folder by the marks that at least one mask of an image has."""
-    image_of = _map_to_images(files)
-    split_names = {name: _split_mark(name, _MASK_MARK) for name in files}
-    marks = {mark for core, mark in split_names.values() if mark and core in image_of}
-    labels = {name: paths for name, paths in files.items() if split_names[name][1] in marks}
-    return {name: paths for name, paths in files.items() if name not in labels}, labels
+def _separate_masks(files: _Files) -> tuple[_Files, _Files]:
+    """Separate images and masks of one folder: by their names, or photos from files of the same name."""
+    if masks := find_masks_among(files):
+        return {n: paths for n, paths in files.items() if n not in masks}, {n: files[n] for n in masks}
+    photos = {n: [path for path in paths if path.suffix.lower() in _LOSSY] for n, paths in files.items()}
+    others = {n: [path for path in paths if path not in photos[n]] for n, paths in files.items()}
+    num_pairs = sum(len(photos[name]) == len(others[name]) == 1 for name in files)
+    if not files or num_pairs < MIN_COVERAGE * len(files):
+        return files, {}
+    return {n: paths for n, paths in photos.items() if paths}, {n: paths for n, paths in others.items() if paths}
 
 
-def _rename_masks(images: FilesByName, labels: FilesByName) -> FilesByName:
-    """Rename masks to the names of their images; a mask without an image keeps its name."""
-    image_of = _map_to_images(images)
+def _apply_pairing(pairing: Pairing, index: int, images: _Files, labels: _Files, split: Split | None) -> SplitFiles:
+    """Give masks the names of their images; a mask without an image keeps its name."""
     renamed: dict[str, list[Path]] = {}
-    for name, paths in labels.items():
-        target = image_of.get(_split_mark(name, _MASK_MARK)[0], name)
-        keep = name in images or target in labels
-        renamed.setdefault(name if keep else target, []).extend(paths)
-    return renamed
+    more_labels: dict[Path, tuple[Path, ...]] = {}
+    left = set(labels)
+    for key, names in itertools.chain(pairing.masks.items(), pairing.rivals.items()):
+        if key[0] != index:
+            continue
+        paths = [path for name in names for path in labels[name]]
+        if key in pairing.masks and len(paths) == len(names):
+            if len(paths) > 1:
+                more_labels[paths[0]] = tuple(paths[1:])
+            paths = paths[:1]
+        renamed[key[1]] = paths
+        left.difference_update(names)
+    for name in left:
+        renamed[name] = [*renamed.get(name, ()), *labels[name]]
+    return SplitFiles(images=images, labels=renamed, split=split, more_labels=more_labels)
 
 
-def _map_to_images(files: FilesByName) -> dict[str, str]:
-    """Map names with and without the mark of an image to the name."""
-    return {**{_split_mark(name, _IMAGE_MARK)[0]: name for name in files}, **{name: name for name in files}}
+def _describe_pairing(context: DatasetIndex, pairing: Pairing) -> Iterator[str]:
+    """Describe what is not obvious about the names of pairs."""
+    guessed = next(iter(context.samples), None)
+    if pairing.is_guessed and not pairing.class_of and guessed:
+        pair = f"{guessed.image_path.name} with {guessed.mask_path.name}"
+        yield f"Images and masks have different names and were paired by one pattern, such as {pair}."
+    if pairing.class_of:
+        classes = ", ".join(sorted(set(pairing.class_of.values())))
+        yield f"Each class has masks of its own: {classes}. Where classes overlap, the smaller region is on top."
+    elif joined := [sample for sample in context.samples if sample.more_mask_paths]:
+        files = " and ".join(path.name for path in joined[0].paths[1:3])
+        yield f"Several masks of an image are joined, such as {files}. Images with several masks: {len(joined)}."
 
 
-def _split_mark(name: str, marks: re.Pattern[str]) -> tuple[str, str]:
-    """Split a name into the rest and its mark: `city/1_mask` → `city/1` and `_mask`."""
-    folder, slash, last = name.rpartition("/")
-    match = marks.search(last)
-    if not match:
-        return name, ""
-    return folder + slash + last[: match.start()] + last[match.end() :], match[0]
+def _describe_suggestion(pairing: Pairing, files: Sequence[tuple[_Files, _Files]]) -> str:
+    if pairing.suggestion is None:
+        return ""
+    count, image, mask = pairing.suggestion
+    names = [
+        next(found[name][0].name for found in groups if name in found)
+        for groups, name in (([images for images, _ in files], image), ([labels for _, labels in files], mask))
+    ]
+    total = sum(len(images) for images, _ in files)
+    return (
+        f"The best pattern in the names, such as {names[0]} with {names[1]}, pairs {count} of {total} images; "
+        f"{MIN_COVERAGE:.0%} are needed."
+    )
 
 
 def _describe(root: Path) -> DatasetDescription:

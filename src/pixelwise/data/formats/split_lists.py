@@ -22,6 +22,7 @@ from pixelwise.data.formats.dataset_index import (
     SampleReader,
     find_split,
     list_folders,
+    list_path_endings,
     prefix_split,
     read_lines,
 )
@@ -32,8 +33,8 @@ from pixelwise.files import read_json, read_yaml, walk_folders
 IMAGE_PATH = re.compile(rf"[^\s,;].*?(?i:{'|'.join(map(re.escape, IMAGE_EXTENSIONS))})(?=[\s,;]|$)")
 """A path up to the extension of an image; it may contain blanks."""
 
-_FOLDERS = ("splits", "split", "lists", "imagesets", "annotations", "data")
-"""Names of folders with lists, in lower case."""
+_FOLDER = re.compile(r".*(split|list).*|imagesets|annotations|data", re.IGNORECASE)
+"""Names of folders with lists."""
 _TASKS = ("Segmentation", "Main")
 """Folders of ImageSets, the preferred one first; others have lists of other tasks."""
 _FILLER = "(?:lists?|splits?|sets?|images?|imgs?|files?|ids?|names?|data|samples|autosplit|[-_. ])*"
@@ -66,7 +67,7 @@ class _Lists:
     paths: Mapping[Split, Path]
     entries: Mapping[Split, Sequence[_Entry]]
     is_usable: bool = True
-    """False where the names do not tell which list is the one to use."""
+    """False where the names do not say which list is to be used."""
     num_folds: int = 0
     """Number of folds in the document, of which the first is used; 0: it has none."""
 
@@ -127,6 +128,8 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
             return "train" not in lists.paths
         return split != "test" or bool(used.samples["test"])
 
+    is_labeled = bool(used.samples.get("test"))
+    unlabeled = [p for p in index.images_without_mask if used.unpaired.get(p) == "test" and not is_labeled]
     names = ", ".join(dict.fromkeys(path.name for path in lists.paths.values()))
     folds = f", of whose {lists.num_folds} folds the first is used" if lists.num_folds else ""
     faults = [
@@ -159,6 +162,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
         index,
         samples=tuple(samples),
         images_without_mask=tuple(filter(is_wanted, index.images_without_mask)),
+        unlabeled_images=(*index.unlabeled_images, *unlabeled),
         masks_without_image=tuple(filter(is_wanted, index.masks_without_image)),
         foreign_files=tuple(path for path in index.foreign_files if path not in lists.paths.values()),
         faults=(*index.faults, *(fault for fault in faults if fault.files)),
@@ -235,10 +239,10 @@ class _Finder:
     def split_line(self, line: str) -> Iterator[_Entry]:
         """Yield the images of a line, with their masks; a line may have columns of other things, or several pairs."""
         paths = IMAGE_PATH.findall(line)
-        if self.find(line):
-            yield _Entry(line)
-        elif len(paths) > 1:
+        if len(paths) > 1:
             yield from (_Entry(*pair) for pair in zip(paths[::2], [*paths[1::2], ""], strict=False))
+        elif self.find(line):
+            yield _Entry(line)
         else:
             words = [word.strip(" \"'") for word in re.split(r"[\t,;]", line)]
             words = words if len(words) > 1 else line.split()
@@ -264,7 +268,10 @@ class _Finder:
         """Pair an image with the mask that its line names; None if there is no such mask."""
         if not (target and self._masks and Path(entry.mask).suffix.lower() in IMAGE_EXTENSIONS):
             return target
-        found = next(filter(None, map(self._masks.get, _list_ends(_make_key(entry.mask)))), {})
+        paths = (self._root / ending for ending in list_path_endings(entry.mask) if "/" in ending)
+        exact = next((path for path in paths if path.is_file() and ".." not in path.parts), None)
+        by_end = next(filter(None, map(self._masks.get, _list_ends(_make_key(entry.mask)))), {})
+        found = {exact: None} if exact else by_end  # in a folder of its own, or moved
         if isinstance(target, Sample) and (target.mask_path in found or len(found) == 1):
             return target if target.mask_path in found else replace(target, mask_path=next(iter(found)))
         if isinstance(target, Path) and len(found) == 1 and target not in found:
@@ -290,7 +297,7 @@ def _find_lists(root: Path, index: DatasetIndex, finder: _Finder) -> Iterator[_L
     labels = {*(sample.mask_path for sample in index.samples), *index.masks_without_image}
     inner = {sample.image_path.parent for sample in index.samples}
     above = {folder for path in inner for folder in (path, *path.parents) if folder.is_relative_to(root)}
-    named = [folder for folder in list_folders(root) if folder.name.lower() in _FOLDERS]
+    named = [folder for folder in list_folders(root) if _FOLDER.fullmatch(folder.name) and folder not in above]
     tasks = [folder / task for folder in named for task in _TASKS if (folder / task).is_dir()][:1]
     for folder in dict.fromkeys((root, *sorted(above), *named, *tasks)):
         files = [path for path in _list_files(folder) if path not in labels]
@@ -298,7 +305,7 @@ def _find_lists(root: Path, index: DatasetIndex, finder: _Finder) -> Iterator[_L
         for path in files:
             if path.suffix.lower() in _DOCUMENT_EXTENSIONS and "split" in path.stem.lower():
                 yield from _read_document(path, finder)
-        if folder in named and folder.name.lower().startswith(("split", "list")):  # such as splits/fold_0/train.txt
+        if folder in named and re.search("split|list", folder.name.lower()):  # such as splits/fold_0/train.txt
             for below in (below for below, _, _ in walk_folders(folder) if below != folder):
                 for lists in _read_folder(
                     [p for p in _list_files(below) if p.suffix.lower() in (".txt", ".lst")], finder
@@ -324,7 +331,7 @@ def _read_folder(files: Sequence[Path], finder: _Finder) -> Iterator[_Lists]:
         if split is None and not is_trainval:
             continue
         read = [entry for _, line in read_lines(path) if not line.startswith("#") for entry in finder.split_line(line)]
-        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them are no lists
+        if path.suffix.lower() == ".csv":  # tables have a heading, and most of them do not list images
             read = [entry for number, entry in enumerate(read) if number or finder.find(entry.image)]
             if not any(finder.find(entry.image) for entry in read):
                 continue

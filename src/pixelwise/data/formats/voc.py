@@ -30,8 +30,9 @@ NAMES = (
 )
 
 _IMAGES = "JPEGImages"
-_LABELS = ("SegmentationClassPNG", "SegmentationClass")
-"""The first is an older name of labelme2voc; SegmentationClass then contains NumPy arrays."""
+_LABELS = ("SegmentationClassPNG", "SegmentationClass", "SegmentationClassAug")
+"""The first is an older name of labelme2voc; SegmentationClass then contains NumPy arrays. The last has the masks of
+the augmented VOC set, which its lists name in a second column."""
 _VOC_NAME = re.compile(r"20(0[5-9]|1[0-2])_\d{6}")
 
 
@@ -41,7 +42,7 @@ def can_read(root: Path) -> bool:
 
 def find_pairs(root: Path) -> DatasetIndex:
     """Find all pairs; `split_lists` selects those that the lists name."""
-    labels = next((root / name for name in _LABELS if (root / name).is_dir()), root / _LABELS[-1])
+    labels = next((root / name for name in _LABELS if (root / name).is_dir()), root / _LABELS[1])
     index = pair_files([SplitFiles(images=group_by_stem(root / _IMAGES), labels=group_by_stem(labels), split=None)])
     return replace(index, description=_describe(root, index))
 

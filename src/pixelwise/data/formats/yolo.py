@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pixelwise.data.description import is_description_file
 from pixelwise.data.formats._documents import (
     format_value,
     get_integer,
@@ -94,9 +93,9 @@ def find_pairs(root: Path) -> DatasetIndex:
 
 
 def _find_description(root: Path) -> Path | None:
-    """Find `data.yaml` or another file of its form; dataset.yaml is Pixelwise's own."""
+    """Find `data.yaml` or another file of its form; a dataset.yaml for Pixelwise has no `train`."""
     paths = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p))
-    return next((path for path in paths if not is_description_file(path) and _is_description(path)), None)
+    return next((path for path in paths if _is_description(path)), None)
 
 
 def _is_description(path: Path) -> bool:
@@ -157,7 +156,9 @@ def _parse_names(description: Mapping[str, Any]) -> dict[int, str]:
             )
         parsed[number] = name
     count = get_integer(description, "nc", len(parsed))
-    if not parsed or count != len(parsed):
+    if not parsed:
+        raise DataError("'names' lists no classes. Add their names.")
+    if count != len(parsed):
         raise DataError(f"'names' lists {len(parsed)} classes, but 'nc' is {count}. Make them agree.")
     return dict(sorted(parsed.items()))
 
@@ -184,8 +185,10 @@ def _find_images_of_split(root: Path, description: Mapping[str, Any], split: Spl
         if path is None and split == "test":
             continue  # tools name it even if it was not exported
         if path is None:
-            where = f"{root}. 'path' is {format_value(top)}, but only that folder is read" if top else root
-            raise DataError(f"{split!r} names {format_value(entry)}, which does not exist below {where}. Correct it.")
+            elsewhere = f" 'path' is {format_value(top)}: to read that folder, put this file there." if top else ""
+            raise DataError(
+                f"{split!r} names {format_value(entry)}, which does not exist below {root}. Correct it.{elsewhere}"
+            )
         if path.is_dir():
             yield from find_images(path)
             continue

@@ -1,8 +1,12 @@
 """Decoding of TIFF: any number of bands and pages, planar or tiled, compressed or not, with GeoTIFF's nodata value.
 
-`Georeference` is the affine transform of a GeoTIFF from pixels to map coordinates, and its EPSG code.
+`Georeference` is the affine transform of a GeoTIFF, or of the files next to an image, from pixels to map coordinates,
+and its EPSG code. `read_geo_tags` copies everything that says where an image is, for files with labels of it.
 """
 
+import html
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -28,7 +32,12 @@ from pixelwise.shapes import Size
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GDAL_NODATA = 42113
 _PIXEL_SCALE, _TIE_POINT, _TRANSFORMATION, _KEYS = 33550, 33922, 34264, 34735
-_RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072
+_RATIONAL_POLYNOMIALS = 50844
+_GEO_TAGS = (_PIXEL_SCALE, _TIE_POINT, _TRANSFORMATION, _KEYS, 34736, 34737, _RATIONAL_POLYNOMIALS)
+"""Tags that say where an image is, with the numbers and texts of the keys."""
+_IDENTITY = [(1, 0, 0), (0, 1, 0)]
+"""Transform that GDAL writes for an image without a place."""
+_MODEL_TYPE, _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1024, 1025, 2048, 3072
 _PIXEL_IS_POINT = 2
 _USER_DEFINED = 32767
 """From this code on, codes are not of EPSG."""
@@ -212,27 +221,114 @@ def find_mask_flips(image: Path, mask: Path) -> tuple[int, ...]:
     return of_image.find_flips(of_mask) if of_image and of_mask else ()
 
 
+GeoTag = tuple[int, int, int, Any, bool]
+"""A tag as tifffile writes it: code, type, number of values, values, True to write it once."""
+
+
 def read_georeference(file: BinaryIO) -> Georeference | None:
     """Read the georeference of an open TIFF; the file is seekable and at its start.
 
     Returns:
         None for other files, for images stored rotated, and for tie points without an affine transform.
     """
-    if file.read(4) not in TIFF_MAGIC:
+    tags = _read_upright_tags(file)
+    if tags is None:
         return None
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        tags = tiff.pages.first.tags
-        if tags.valueof(ORIENTATION, 1) != 1:
-            return None
-        rows = _read_affine(tags)
-        keys = _parse_keys(tags.valueof(_KEYS, ()))
-    if rows is None or rows == [(1, 0, 0), (0, 1, 0)]:  # GDAL writes the identity for an image without a place
+    rows, keys = _read_affine(tags), _parse_keys(tags.valueof(_KEYS, ()))
+    if rows is None or rows == _IDENTITY:
         return None
     if keys.get(_RASTER_TYPE) == _PIXEL_IS_POINT:  # coordinates are of pixel centers: shift to the corner
         rows = [(a, b, c - (a + b) / 2) for a, b, c in rows]
     code = keys.get(_PROJECTED, keys.get(_GEOGRAPHIC, 0))
     return Georeference(x=rows[0], y=rows[1], epsg=code if 0 < code < _USER_DEFINED else None)
+
+
+def read_geo_tags(file: BinaryIO) -> tuple[GeoTag, ...]:
+    """Return the tags that say where an open TIFF is on the map, also by tie points; empty if it has none.
+
+    The file is seekable and at its start. An image that is stored rotated has none.
+    """
+    found = _read_upright_tags(file)
+    if found is None:
+        return ()
+    has_points = len(found.valueof(_TIE_POINT, ())) > 6 or _RATIONAL_POLYNOMIALS in found
+    if (_read_affine(found) or _IDENTITY) == _IDENTITY and not has_points:
+        return ()
+    tags = [found[code] for code in _GEO_TAGS if code in found]
+    return tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags)
+
+
+def _read_upright_tags(file: BinaryIO) -> Any:
+    if file.read(4) not in TIFF_MAGIC:
+        return None
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        tags = tiff.pages.first.tags
+        return None if tags.valueof(ORIENTATION, 1) != 1 else tags
+
+
+def read_sidecar(image: Path) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
+    """Read the georeference that GIS programs write next to an image: NAME.aux.xml, or a world file with its .prj.
+
+    Returns:
+        The georeference and its tags of a GeoTIFF; None and no tags if there are no such files.
+
+    Raises:
+        DataError: A world file does not have six numbers.
+    """
+    auxiliary = image.with_name(f"{image.name}.aux.xml")
+    text = html.unescape(auxiliary.read_text(encoding="utf-8", errors="replace")) if auxiliary.is_file() else ""
+    if found := re.search(r"<GeoTransform>([^<]*)</GeoTransform>", text):
+        west, a, b, north, d, e = (float(number) for number in found[1].split(","))
+        return _make_georeference((a, b, west), (d, e, north), text)
+    letters = image.suffix[1:2] + image.suffix[-1:] + "w"  # .tif → .tfw, .jpeg → .jgw
+    for suffix in (f".{letters}", f"{image.suffix}w", ".wld"):
+        if (world := image.with_suffix(suffix)).is_file():
+            try:
+                a, d, b, e, x, y = (float(line) for line in world.read_text(encoding="utf-8").split())
+            except ValueError as error:
+                raise DataError(f"{world}: is not a world file of six numbers. Correct or remove it.") from error
+            # They are the coordinates of the center of the first pixel.
+            system = image.with_suffix(".prj")
+            text += system.read_text(encoding="utf-8", errors="replace") if system.is_file() else ""
+            return _make_georeference((a, b, x - (a + b) / 2), (d, e, y - (d + e) / 2), text)
+    return None, ()
+
+
+def _make_georeference(
+    x: tuple[float, float, float], y: tuple[float, float, float], system: str
+) -> tuple[Georeference, tuple[GeoTag, ...]]:
+    """Return the georeference and its tags; `system` contains the coordinate system as WKT, if it is known."""
+    codes = re.findall(r"(?:AUTHORITY|ID)\[\W*EPSG\W+(\d+)", system)  # the last one is that of the whole
+    keys = [(_RASTER_TYPE, 1)]
+    if codes:
+        model, key = (1, _PROJECTED) if re.search(r"PROJC[RS]", system) else (2, _GEOGRAPHIC)
+        keys = [(_MODEL_TYPE, model), (_RASTER_TYPE, 1), (key, int(codes[-1]))]
+    directory = (1, 1, 0, len(keys), *(number for key, value in keys for number in (key, 0, 1, value)))
+    matrix = (*x[:2], 0.0, x[2], *y[:2], 0.0, y[2], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    tags = ((_TRANSFORMATION, 12, 16, matrix, True), (_KEYS, 3, len(directory), directory, True))
+    return Georeference(x=x, y=y, epsg=int(codes[-1]) if codes else None), tags
+
+
+def encode_label_tiff(
+    labels: Array, palette: Sequence[tuple[int, int, int]], tags: Sequence[GeoTag], nodata: int | None
+) -> bytes:
+    """Encode (H, W) uint8 or uint16 as a compressed GeoTIFF; `nodata` is declared as the value of missing pixels."""
+    extra = [*tags, *([(_GDAL_NODATA, 2, 0, str(nodata), True)] if nodata is not None else [])]
+    colors = np.zeros((3, 256), np.uint16)
+    if palette:
+        colors[:, : len(palette)] = np.array(palette, np.uint16).T * 257
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        labels,
+        photometric="palette" if palette else "minisblack",
+        colormap=colors if palette else None,
+        compression="zlib",
+        extratags=extra,
+        metadata=None,
+    )
+    return buffer.getvalue()
 
 
 def _read_affine(tags: Any) -> list[tuple[float, float, float]] | None:

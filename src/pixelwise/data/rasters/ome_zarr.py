@@ -5,7 +5,6 @@ OME-NGFF, the metadata, says which arrays an image has, its axes and their coord
 """
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,17 +122,6 @@ def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dic
     if ZARR_FORMATS[image.version] == 2:
         return {"multiscales": [version | multiscale], "image-label": version | labels, **creator}
     return {"ome": {**version, "multiscales": [multiscale], "image-label": labels}, **creator}
-
-
-def is_label_zarr(path: Path) -> bool:
-    """Return whether a folder is a label image that Pixelwise wrote."""
-    for file in (".zattrs", "zarr.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads((path / file).read_bytes())
-            attributes = content["attributes"] if file == "zarr.json" else content
-            if attributes["_creator"]["name"] == _CREATOR:
-                return True
-    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,7 @@ def write_geotiff(
         size: Height and width of all labels together.
         has_nodata: True to declare the ignore index as the value of missing pixels.
         tags: Further tags by GDAL's names.
-        georeference: rasterio's `crs` and `transform`, where the image has them.
+        georeference: rasterio's `crs` and `transform` or `gcps`, where the image has them.
     """
     import rasterio
 
@@ -136,10 +136,13 @@ class RasterioRaster(FilledWindows):
             )
 
     def write_labels(self, path: Path, strips: Iterable[Array], classes: Classes) -> None:
-        """Write a GeoTIFF with the image's CRS, transform and, if pixels may be missing, a nodata value."""
+        """Write a GeoTIFF with the image's CRS, its place and, if pixels may be missing, a nodata value."""
         dataset = self.dataset
         georeference = {"crs": dataset.crs}
-        if not dataset.transform.is_identity:
+        points, points_crs = dataset.gcps
+        if points:
+            georeference = {"crs": points_crs, "gcps": points}
+        elif not dataset.transform.is_identity:
             georeference["transform"] = dataset.transform
         write_geotiff(path, strips, classes, size=self.size, has_nodata=self.may_miss_pixels, **georeference)
 

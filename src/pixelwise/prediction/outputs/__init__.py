@@ -1,6 +1,6 @@
 """All outputs that `predict --save` can write, in one table.
 
-A file of one image is written by a function, in any thread. A file that covers all images receives them one by one,
+A file of one image is encoded by a function, in any thread. A file that covers all images receives them one by one,
 in their order, and is written at the end.
 """
 
@@ -18,25 +18,25 @@ from pixelwise.prediction.outputs.annotations import (
     CocoFile,
     CvatFile,
     SummaryFile,
+    encode_labelme,
+    encode_polygons,
     require_nameable,
-    write_labelme,
-    write_polygons,
 )
 from pixelwise.prediction.outputs.pictures import (
     LabeledImage,
-    write_confidence,
-    write_entropy,
-    write_labels,
-    write_overlay,
-    write_probabilities,
-    write_probabilities_tiff,
+    encode_confidence,
+    encode_entropy,
+    encode_labels,
+    encode_overlay,
+    encode_probabilities,
+    encode_probabilities_tiff,
 )
 from pixelwise.prediction.postprocess import label_components
 
 COLUMNS = ("image", "class", "pixels", "share", "regions", "area")
 """The header of `CsvTable`."""
 
-Writer = Callable[[Path, LabeledImage, Array, Prediction], None]
+Encoder = Callable[[Path, LabeledImage, Array, Prediction], bytes]
 """Takes the file, the labels, the image (H, W, C) and the prediction, whose labels are not postprocessed."""
 
 
@@ -71,20 +71,21 @@ class CsvTable:
         return self.text.getvalue().encode()
 
 
-WRITERS: dict[str, tuple[str, Writer]] = {
-    "confidence": ("_confidence.png", lambda path, labeled, image, predicted: write_confidence(path, predicted)),
-    "entropy": ("_entropy.png", lambda path, labeled, image, predicted: write_entropy(path, predicted)),
-    "labelme": (".json", lambda path, labeled, image, predicted: write_labelme(path, labeled)),
-    "labels": (".png", lambda path, labeled, image, predicted: write_labels(path, labeled)),
-    "overlay": ("_overlay.png", lambda path, labeled, image, predicted: write_overlay(path, labeled, image)),
-    "polygons": (".geojson", lambda path, labeled, image, predicted: write_polygons(path, labeled)),
+ENCODERS: dict[str, tuple[str, Encoder]] = {
+    "confidence": ("_confidence.png", lambda path, labeled, image, predicted: encode_confidence(predicted)),
+    "entropy": ("_entropy.png", lambda path, labeled, image, predicted: encode_entropy(predicted)),
+    "labelme": (".json", lambda path, labeled, image, predicted: encode_labelme(path, labeled)),
+    "labels": (".png", lambda path, labeled, image, predicted: encode_labels(path, labeled)),
+    "labels-png": (".png", lambda path, labeled, image, predicted: encode_labels(path, labeled)),
+    "overlay": ("_overlay.png", lambda path, labeled, image, predicted: encode_overlay(labeled, image)),
+    "polygons": (".geojson", lambda path, labeled, image, predicted: encode_polygons(labeled)),
     "probabilities": (
         "_probabilities.npz",
-        lambda path, labeled, image, predicted: write_probabilities(path, predicted, labeled.classes.names),
+        lambda path, labeled, image, predicted: encode_probabilities(predicted, labeled.classes.names),
     ),
     "probabilities-tiff": (
         "_probabilities.tif",
-        lambda path, labeled, image, predicted: write_probabilities_tiff(path, predicted, labeled.classes.names),
+        lambda path, labeled, image, predicted: encode_probabilities_tiff(predicted, labeled.classes.names),
     ),
 }
 """Files of one image: name → (ending after the stem, function)."""

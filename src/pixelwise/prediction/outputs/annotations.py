@@ -23,7 +23,6 @@ from pixelwise.conversion.polygons import (
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.tiff import Georeference
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.files import write_atomically
 from pixelwise.prediction.outputs.pictures import LabeledImage
 
 RESERVED_NAMES = (BACKGROUND_NAME, "_background_", IGNORE_NAME, "__ignore__")
@@ -56,8 +55,8 @@ def require_nameable(kind: str, classes: Classes) -> None:
             )
 
 
-def write_labelme(path: Path, labeled: LabeledImage) -> None:
-    """Write one LabelMe JSON file; `imagePath` is relative to it."""
+def encode_labelme(path: Path, labeled: LabeledImage) -> bytes:
+    """Encode the LabelMe JSON file `path`; `imagePath` is relative to it."""
     shapes: list[dict[str, Any]] = [
         {
             "label": labeled.classes.names[label],
@@ -79,7 +78,7 @@ def write_labelme(path: Path, labeled: LabeledImage) -> None:
         "imageHeight": height,
         "imageWidth": width,
     }
-    write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+    return (json.dumps(content, ensure_ascii=False) + "\n").encode()
 
 
 class CocoFile:
@@ -187,8 +186,8 @@ def _get_relative_path(path: Path, image: Path) -> str:
 _IN_PIXELS = "pixels: x to the right, y down, from the upper left corner of the image"
 
 
-def write_polygons(path: Path, labeled: LabeledImage) -> None:
-    """Write a FeatureCollection with one polygon per region of each class except background.
+def encode_polygons(labeled: LabeledImage) -> bytes:
+    """Encode a FeatureCollection with one polygon per region of each class except background.
 
     Polygon edges are pixel edges. Coordinates are map coordinates for a georeferenced image, else pixels; the member
     `coordinates` says which. Properties: `class`, `color` ("#rrggbb"), `pixels` (the area), and `area` in squared
@@ -207,7 +206,7 @@ def write_polygons(path: Path, labeled: LabeledImage) -> None:
         geometry = {"type": "Polygon", "coordinates": list(_close_rings(trace_rings(region), georeference))}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     content = {"type": "FeatureCollection", **_describe_coordinates(georeference), "features": features}
-    write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+    return (json.dumps(content, ensure_ascii=False) + "\n").encode()
 
 
 def _describe_coordinates(georeference: Georeference | None) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.conversion.writer import make_palette
 from pixelwise.data.classes import Classes, Color
-from pixelwise.data.io.images import Array, write_png
-from pixelwise.data.io.tiff import Georeference
+from pixelwise.data.io.images import Array, encode_png
+from pixelwise.data.io.tiff import Georeference, GeoTag, encode_label_tiff
 from pixelwise.data.visualization import overlay_labels, to_display_image
-from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Prediction
 
 LabelValues = Literal["index", "dataset"]
@@ -35,6 +34,8 @@ class LabeledImage:
     """The image file; None for a URL."""
     georeference: Georeference | None = None
     """Position on the map, if the image file has one."""
+    geo_tags: tuple[GeoTag, ...] = ()
+    """Everything that the image file says about its place, as tags of a GeoTIFF."""
     label_values: LabelValues = "index"
     """Values of a label file: class indices, or the mask values of the dataset."""
 
@@ -51,13 +52,17 @@ class LabeledImage:
         return make_palette(self.classes) if self.labels.max() >= len(self.classes.names) else self.classes.colors
 
 
-def write_labels(path: Path, labeled: LabeledImage) -> None:
-    """Write class indices as a palette PNG in the class colors, or the mask values of the dataset."""
-    write_png(path, labeled.mask, labeled.palette)
+def encode_labels(path: Path, labeled: LabeledImage) -> bytes:
+    """Encode class indices in the class colors, or the mask values of the dataset, as PNG or GeoTIFF by the suffix."""
+    if path.suffix == ".tif":
+        has_missing = labeled.labels.max(initial=0) >= len(labeled.classes.names)
+        nodata = int(labeled.mask[labeled.labels >= len(labeled.classes.names)][0]) if has_missing else None
+        return encode_label_tiff(labeled.mask, labeled.palette, labeled.geo_tags, nodata)
+    return encode_png(labeled.mask, labeled.palette)
 
 
-def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
-    """Write the image blended with the class colors, and a legend of the classes that occur."""
+def encode_overlay(labeled: LabeledImage, image: Array) -> bytes:
+    """Encode the image blended with the class colors, and a legend of the classes that occur."""
     labels, classes = labeled.labels, labeled.classes
     counts = np.bincount(labels.ravel())[: len(classes.names)]
     entries = [
@@ -65,7 +70,7 @@ def write_overlay(path: Path, labeled: LabeledImage, image: Array) -> None:
         (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
         for label in sorted(np.flatnonzero(counts).tolist(), key=lambda label: (counts[label], label), reverse=True)
     ]
-    write_png(path, add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
+    return encode_png(add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
 
 
 def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
@@ -90,15 +95,15 @@ MAX_VALUE = 65535
 """Pixel value that stands for 1.0."""
 
 
-def write_probabilities(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
-    """Write a compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
+def encode_probabilities(predicted: Prediction, names: Sequence[str]) -> bytes:
+    """Encode a compressed NPZ: `probabilities` (K, H, W) float16, `names` (K,)."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, probabilities=predicted.probabilities.astype(np.float16), names=np.array(names))
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_probabilities_tiff(path: Path, predicted: Prediction, names: Sequence[str]) -> None:
-    """Write a compressed TIFF of K float16 bands, with the description `{"names": [...]}`."""
+def encode_probabilities_tiff(predicted: Prediction, names: Sequence[str]) -> bytes:
+    """Encode a compressed TIFF of K float16 bands, with the description `{"names": [...]}`."""
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -109,17 +114,17 @@ def write_probabilities_tiff(path: Path, predicted: Prediction, names: Sequence[
         description=json.dumps({"names": names}),
         metadata=None,
     )
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_confidence(path: Path, predicted: Prediction) -> None:
-    """Write the confidence as a 16-bit gray PNG; 65535 is 1."""
-    write_png(path, _scale_to_16_bit(compute_confidence(predicted.probabilities)))
+def encode_confidence(predicted: Prediction) -> bytes:
+    """Encode the confidence as a 16-bit gray PNG; 65535 is 1."""
+    return encode_png(_scale_to_16_bit(compute_confidence(predicted.probabilities)))
 
 
-def write_entropy(path: Path, predicted: Prediction) -> None:
-    """Write the entropy as a 16-bit gray PNG; 65535 is 1."""
-    write_png(path, _scale_to_16_bit(compute_entropy(predicted.probabilities)))
+def encode_entropy(predicted: Prediction) -> bytes:
+    """Encode the entropy as a 16-bit gray PNG; 65535 is 1."""
+    return encode_png(_scale_to_16_bit(compute_entropy(predicted.probabilities)))
 
 
 def compute_confidence(probabilities: Array) -> Array:

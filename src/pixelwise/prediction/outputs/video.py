@@ -165,7 +165,7 @@ def read_frame_numbers(path: Path) -> Iterator[int]:
                 yield int(row["frame"])
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(
-            f"{path}: The file is not a list of frames ({error}). Predict the video without --resume."
+            f"{path}: The file is not a list of frames ({error}). Predict the video with --overwrite, without --resume."
         ) from error
 
 

@@ -1,0 +1,112 @@
+"""Recognition of masks whose values are not class ids: soft edges between two values, and object numbers."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pixelwise.data.classes import Classes, classes_from_values
+from pixelwise.data.description import DatasetDescription, MaskType, describe_classes
+from pixelwise.data.sample_stats import SampleStats
+
+_MIN_RANGE = 16
+"""Least distance of the two values between which soft edges lie."""
+_MIN_SOFT_VALUES = 2
+"""A single other value may be a class of thin lines. Doubling the size with linear interpolation creates two."""
+_MAX_FLAT_SHARE = 0.05
+"""Largest share of other values among equal ones. It is 0 for soft and compressed edges, 0.9 for classes with areas."""
+_MIN_EXPLAINED_SHARE = 0.6
+"""Least share of other values that lie between a smaller and a larger one, or next to one of the two values."""
+_MIN_SIDE_SHARE = 0.1
+"""Least share of other values in each half of the range: a compressed edge has some at both ends."""
+
+_MIN_WHOLE_SHARE = 0.95
+"""Least share of object numbers whose pixels are connected, in all masks together."""
+_MIN_OBJECTS = 8
+"""Masks with fewer objects cannot be distinguished from masks of classes with one region each."""
+_MIN_MISSING = 2
+"""Least mean difference between the highest object number of a mask and that of all masks."""
+_MIN_SLOTS = 6
+"""Least number of object numbers between the lowest and the highest maximum by which gaps are judged."""
+_MIN_PRESENT_SHARE = 0.8
+"""Least share of the object numbers below the maximum of a mask that occur in it: cropping leaves gaps."""
+_MAX_OCCURRENCES = 2
+"""Largest mean number of masks with the same object number, where numbers do not start at 1 in each mask."""
+
+
+def infer_classes(stats: Sequence[SampleStats], mask_type: MaskType | None) -> Classes:
+    """Find the classes of scanned masks for which none are declared; `mask_type` is that of dataset.yaml."""
+    if soft := find_soft_values(stats):
+        return describe_classes(DatasetDescription(threshold=get_threshold(*soft)))
+    if mask_type != "semantic" and has_object_numbers(stats):
+        return describe_classes(DatasetDescription(mask_type="instances"))
+    return classes_from_values({value for s in stats for value in s.value_counts})
+
+
+def get_threshold(low: int, high: int) -> int:
+    """Return the lowest value that is nearer to `high` than to `low`."""
+    return (low + high + 1) // 2
+
+
+def find_soft_values(stats: Iterable[SampleStats]) -> tuple[int, int] | None:
+    """Find two values between which all others are soft edges, as antialiasing, resizing and JPEG create them."""
+    total, between, flat = Counter[int](), Counter[int](), Counter[int]()
+    for s in stats:
+        total.update({value: pixels for value, pixels in s.value_counts.items() if value >= 0})
+        between.update(s.between_counts)
+        flat.update(s.flat_counts)
+    if len(total) < 2 + _MIN_SOFT_VALUES or max(total) - min(total) < _MIN_RANGE:
+        return None
+    middle = (min(total) + max(total)) / 2
+    low, high = (max(half, key=total.__getitem__) for half in _divide(total, middle))
+    others = total.keys() - {low, high}
+    near = (high - low) / _MIN_RANGE
+    num_pixels = sum(total[v] for v in others)
+    explained = sum(total[v] if min(abs(v - low), abs(v - high)) <= near else between[v] for v in others)
+    sides = [sum(total[v] for v in half) for half in _divide(others, middle)]
+    is_soft = (
+        2 * num_pixels <= total.total()
+        and sum(flat[v] for v in others) <= _MAX_FLAT_SHARE * num_pixels
+        and explained >= _MIN_EXPLAINED_SHARE * num_pixels
+        and min(sides) >= _MIN_SIDE_SHARE * num_pixels
+    )
+    return (low, high) if is_soft else None
+
+
+def _divide(values: Iterable[int], middle: float) -> tuple[list[int], list[int]]:
+    values = sorted(values)
+    return [v for v in values if v < middle], [v for v in values if v >= middle]
+
+
+def has_object_numbers(stats: Iterable[SampleStats]) -> bool:
+    """Return whether mask values number objects: each is one region, and their number differs between masks.
+
+    The numbers start at 1 in each mask, with few gaps, or each occurs in one or two masks only. Masks of classes with
+    one region each have none of this: a class occurs in many masks, and others are missing below the highest one. The
+    file names of Cellpose suffice.
+    """
+    masks = [s for s in stats if any(value > 0 for value in s.value_counts)]
+    numbers = [{value for value in s.value_counts if value > 0} for s in masks]
+    highest = [max(values) for values in numbers]
+    if any(s.sample.mask_path.stem.endswith("_cp_masks") for s in masks):
+        return max(highest) > 1
+    num_whole, num_divided = (sum(counts) for counts in zip((0, 0), *(s.region_counts for s in masks), strict=True))
+    if not masks or num_whole < _MIN_WHOLE_SHARE * (num_whole + num_divided):
+        return False
+    num_distinct = len(set().union(*numbers))
+    is_rare = sum(map(len, numbers)) <= _MAX_OCCURRENCES * num_distinct
+    if max(highest) > 255 and num_distinct >= _MIN_OBJECTS and is_rare:
+        return True
+    return max(highest) >= _MIN_OBJECTS and _differ_at_the_end(numbers, highest)
+
+
+def _differ_at_the_end(numbers: Sequence[set[int]], highest: Sequence[int]) -> bool:
+    """Return whether sets of numbers have few gaps below their maximum, and differ in their maximum."""
+    if max(highest) - sum(highest) / len(highest) < _MIN_MISSING:
+        return False
+    for first in (1, min(highest) + 1):
+        num_slots = sum(max(0, end - first) for end in highest)
+        num_present = sum(
+            sum(first <= value < end for value in values) for values, end in zip(numbers, highest, strict=True)
+        )
+        if num_slots < _MIN_SLOTS or num_present < _MIN_PRESENT_SHARE * num_slots:
+            return False
+    return True
