@@ -72,7 +72,13 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
             ] += [path]
     large = {f: paths for f, paths in unread.items() if len(paths) >= MIN_COVERAGE * num_images[f.parent] > 0}
     shown = [f"{dataset.get_relative_path(folder)} ({len(paths)})" for folder, paths in large.items()]
-    fix = "If they are not needed, they can stay."
+    names = list(dict.fromkeys(folder.name for folder in large)) or [""]
+    fix = (
+        f"To train on a folder, write its name into dataset.yaml, such as 'masks: {names[0]}'. If it shows which "
+        f"pixels are valid (a field of view), write 'ignore_masks: {names[-1]}'. Otherwise it can stay."
+        if dataset.format == "folder"
+        else "If they are not needed, they can stay."
+    )
     files = context.list_files(path for paths in large.values() for path in paths)
     yield from report_files("unread_folder", files, "folder", "of images that nothing reads", fix, items=shown)
 

@@ -76,7 +76,7 @@ class DatasetIndex:
     """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
     pairing_notes: tuple[str, ...] = ()
-    """How images and masks were paired, where that is not obvious."""
+    """Descriptions of how images and masks were paired, where that is not obvious."""
     pairing_hint: str = ""
     """A pattern in the names of images and masks, if it pairs too few of them to be used."""
     channel_files: bool = False
