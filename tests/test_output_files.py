@@ -312,15 +312,15 @@ def test_states_that_forbid_replacing_are_errors() -> None:
     foreign = dict.fromkeys(paths, ("foreign", ""))
     with pytest.raises(
         InvalidArgumentError,
-        match=r"^out/a exists, and Pixelwise did not write it, and 2 more like it\. Choose another place with -o, or "
-        r"replace it with --overwrite\.$",
+        match=r"^out/a exists, and Pixelwise did not write it\. Write to another place, or replace it with "
+        r"--overwrite\. The same is true of 2 more files\.$",
     ):
         require_replaceable(foreign, overwrite=False)  # type: ignore[arg-type]
     require_replaceable(foreign, overwrite=True)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match=r"^out/b was changed after Pixelwise wrote it\. Choose"):
+    with pytest.raises(InvalidArgumentError, match=r"^out/b was changed after Pixelwise wrote it\. Write"):
         require_replaceable({paths[0]: ("unchanged", ""), paths[1]: ("edited", "")}, overwrite=False)
     with pytest.raises(
-        InvalidArgumentError, match=r"^out/c is in the way, and Pixelwise did not write it\. Choose .* -o\.$"
+        InvalidArgumentError, match=r"^out/c is in the way, and Pixelwise did not write it\. Move it, or .* place\.$"
     ):
         require_replaceable({paths[2]: ("blocked", "")}, overwrite=True)
 

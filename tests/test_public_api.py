@@ -26,10 +26,10 @@ ENGINE = {"--engine"}
 
 # Command → its arguments, in order, and its options. Add a new option here first.
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {
-    "check": (["DATA"], {"--format", "--resolution", "--group-by", "--json", "--html"} | OVERWRITE),
-    "convert": (["DATA"], {"--to", "--format"} | OUTPUT | OVERWRITE),
+    "check": (["DATA"], {"--format", "--masks", "--resolution", "--group-by", "--json", "--html"} | OVERWRITE),
+    "convert": (["DATA"], {"--to", "--format", "--masks"} | OUTPUT | OVERWRITE),
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--json"} | OVERWRITE | WHERE | ENGINE),
+    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE),
     "export": (
         ["MODEL"],
         {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT | OVERWRITE,
@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "networks": (["NAME"], {"--size", "--channels", "--classes", "--encoder", "--set"}),
     "plan": (
         ["DATA"],
-        {"--budget", "--network", "--set", "--seed", "--format", "--group-by"} | OUTPUT | OVERWRITE | WHERE,
+        {"--budget", "--network", "--set", "--seed", "--format", "--masks", "--group-by"} | OUTPUT | OVERWRITE | WHERE,
     ),
     "predict": (
         ["MODEL", "INPUT"],
@@ -60,13 +60,14 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
         | WHERE
         | ENGINE,
     ),
-    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format"} | OUTPUT | OVERWRITE),
+    "quantize": (["MODEL", "DATA"], {"--max-iou-drop", "--format", "--masks"} | OUTPUT | OVERWRITE),
     "train": (
         ["DATA"],
         {"--config", "--network", "--encoder", "--weights", "--budget", "--steps", "--resume", "--set", "--seed"}
         | {
             "--deterministic",
             "--format",
+            "--masks",
             "--group-by",
             "--folds",
             "--skip-invalid",

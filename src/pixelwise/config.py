@@ -64,6 +64,8 @@ class DataConfig:
 
     format: str | None = None
     """Dataset format, a name of `pixelwise.data.formats.FORMATS`; None: detected."""
+    masks: str | None = None
+    """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
     crop_size: tuple[int, int] = (256, 256)
     """Height and width of a training sample, in pixels of the (scaled) image."""
     val_fraction: OpenFraction = 0.2

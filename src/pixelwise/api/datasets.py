@@ -12,6 +12,7 @@ from pixelwise.api.options import (
     Format,
     GroupBy,
     JsonPath,
+    Masks,
     Option,
     Overwrite,
     Precision,
@@ -34,6 +35,7 @@ def check(
     data: Data,
     *,
     format: Format = None,
+    masks: Masks = None,
     resolution: Annotated[
         tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
     ] = None,
@@ -49,6 +51,7 @@ def check(
     Args:
         data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         resolution: Height and width to which training scales the images; None: they are not scaled.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         json_path: JSON file to write with the report.
@@ -80,11 +83,11 @@ def check(
     paths = [Path(path) for path in (json_path, html_path) if path is not None]
     if len({path.resolve() for path in paths}) < len(paths):
         raise InvalidArgumentError(f"json_path and html_path are both {paths[0]}. Choose two files.")
-    request = {"format": format, "resolution": resolution, "group_by": group_by}
+    request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
     requests = [{"data": relate_paths(to_paths(data), path), **request} for path in paths]
     for path, own in zip(paths, requests, strict=True):
         require_replaceable_files([path], "check", own, overwrite=overwrite)
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
@@ -106,6 +109,7 @@ def convert(
         Literal["coco", "folder", "nnunet", "voc", "webdataset", "yolo"], Option(help="Format of the new dataset.")
     ],
     format: Format = None,
+    masks: Masks = None,
     overwrite: Overwrite = False,
 ) -> "ConversionResult":
     """Write a dataset in another format, with the same label of each pixel.
@@ -115,6 +119,7 @@ def convert(
         output: Folder to write: new, empty, or written by the same request. Its files appear when all are complete.
         to: Format of the new dataset.
         format: Format of `data`; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         overwrite: Write into a folder with other files; those with the names of new ones are replaced.
 
     Returns:
@@ -132,7 +137,7 @@ def convert(
     from pixelwise.conversion import convert_dataset
     from pixelwise.data.joined_dataset import load_datasets
 
-    return convert_dataset(load_datasets(to_paths(data), format), Path(output), to, overwrite=overwrite)
+    return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to, overwrite=overwrite)
 
 
 @wrap_path_errors()
@@ -143,6 +148,7 @@ def plan(
     network: Annotated[str | None, Option(help="Network, as listed by `networks`.", metavar="NAME")] = None,
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     format: Format = None,
+    masks: Masks = None,
     group_by: GroupBy = None,
     output: Annotated[StrPath | None, Option(help="Config file to write.", short="-o", metavar="FILE")] = None,
     overwrite: Overwrite = False,
@@ -158,6 +164,7 @@ def plan(
         network: Network, a name of `pixelwise.networks.NETWORKS`; None: chosen.
         settings: Fixed configuration values, `{"section.key": value}`.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         group_by: Rule that finds the group of an image, like `data.group_by` of a config.
         output: File to write with the config.
         overwrite: Replace the file also if another request, or the user, wrote it.
@@ -186,7 +193,13 @@ def plan(
 
     started = budget_start()  # like the run that it plans: imports included
     changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
-    named = {"data.format": format, "data.group_by": group_by, "network.name": network, "training.seed": seed}
+    named = {
+        "data.format": format,
+        "data.masks": masks,
+        "data.group_by": group_by,
+        "network.name": network,
+        "training.seed": seed,
+    }
     changes |= {key: value for key, value in named.items() if value is not None}
     request: dict[str, object] = {}
     if output is not None:

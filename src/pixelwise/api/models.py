@@ -17,6 +17,7 @@ from pixelwise.api.options import (
     Format,
     InferencePrecision,
     JsonPath,
+    Masks,
     Model,
     Option,
     Overwrite,
@@ -93,6 +94,7 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     format: Format = None,
+    masks: Masks = None,
     json_path: JsonPath = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -106,6 +108,7 @@ def evaluate(
         data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
         overwrite: Replace `json_path` also if another request, or the user, wrote it.
         device: Device of the network.
@@ -138,10 +141,10 @@ def evaluate(
     request: dict[str, Any] = {}
     if json_path:
         request = {"model": read_checksum(to_path(model)), "data": relate_paths(to_paths(data), Path(json_path))}
-        request |= {"split": split, "format": format, "precision": precision}
+        request |= {"split": split, "format": format, "masks": masks, "precision": precision}
         require_replaceable_files([Path(json_path)], "evaluate", request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine)
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
@@ -279,6 +282,7 @@ def quantize(
         float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
     ] = 1.0,
     format: Format = None,
+    masks: Masks = None,
     overwrite: Overwrite = False,
 ) -> "QuantizeResult":
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
@@ -293,6 +297,7 @@ def quantize(
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
@@ -325,7 +330,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format)
+    dataset = load_datasets(to_paths(data), format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)

@@ -55,6 +55,9 @@ Format = Annotated[
     str | None,
     Option(help="Dataset format: folder, voc, coco, ...", metavar="NAME", default="detected"),
 ]
+Masks = Annotated[
+    str | None, Option(help="Folder of the masks, next to the images.", metavar="FOLDER", default="detected")
+]
 GroupBy = Annotated[
     str | None,
     Option(

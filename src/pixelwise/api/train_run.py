@@ -110,7 +110,7 @@ def resume_run(options: TrainOptions, world: World) -> PreparedRun:
     if checkpoint and checkpoint.finished and folder.report.exists() and not select_effective(changes):
         logger.info(f"{folder.path} is finished; nothing to do.")
         return PreparedRun(folder, arguments={})
-    dataset = drop_excluded(load_datasets(options.data, config.data.format), exclusions or ())
+    dataset = drop_excluded(load_datasets(options.data, config.data.format, config.data.masks), exclusions or ())
     if options.allow_changes:
         changes += compare_files(folder, dataset)
     else:

@@ -14,6 +14,7 @@ from pixelwise.api.options import (
     Device,
     Format,
     GroupBy,
+    Masks,
     Option,
     Overwrite,
     Precision,
@@ -44,6 +45,7 @@ def train(
     output: Annotated[StrPath | None, Option(help="Run folder.", short="-o", default="runs/DATA-NETWORK-N")] = None,
     *,
     format: Format = None,
+    masks: Masks = None,
     group_by: GroupBy = None,
     folds: Annotated[int | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")] = None,
     config: Annotated[StrPath | None, Option(help="Config file to use instead of a plan.", metavar="FILE")] = None,
@@ -89,6 +91,7 @@ def train(
         data: Dataset folder, or several, with classes matched by name.
         output: Run folder. Without `resume`, a folder that contains a run is refused. None: `runs/DATA-NETWORK-N`.
         format: Dataset format; None: detected.
+        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         group_by: Rule that finds the group of an image: a regular expression on the names, or FILE.csv:COLUMN. A group
             stays in one split.
         folds: Number of folds for cross-validation. One run per fold in `output`/fold-1, ...; they share the budget.
@@ -145,6 +148,7 @@ def train(
         raise InvalidArgumentError("allow_changes has no effect without resume. Give both, or neither.")
     named = {
         "data.format": format,
+        "data.masks": masks,
         "data.group_by": group_by,
         "network.name": _get_import_path(network, "network"),
         "loss.function": _get_import_path(loss, "loss"),

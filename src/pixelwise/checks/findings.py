@@ -16,6 +16,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
         "note",
         "a folder contains as many pictures as there are images next to it, and nothing reads them",
     ),
+    "no_ignore_mask": ("error", "an image has no mask in the folder that ignore_masks names"),
     "orphan_mask": ("warning", "a mask has no image"),
     "same_stem": ("error", "files such as a.jpg and a.png have the same name, so it is unclear which belong together"),
     "outside_splits": ("error", "a file is outside the split folders and is not read"),
@@ -56,6 +57,10 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "foreground_ignored": ("error", "masks of 0 and 255 have two classes, but 255 is ignored"),
     "binary_masks": ("warning", "masks of 0 and 255 are read as background and foreground"),
     "ids_compacted": ("note", "no classes are named: mask values became classes in ascending order"),
+    "mask_nodata": (
+        "warning",
+        "a value that may be a class is declared as missing data in GeoTIFF masks, so it is ignored",
+    ),
     "all_ignored": ("warning", "all pixels of a mask are ignored"),
     "inverted_mask": ("warning", "the two classes of a binary mask are exchanged, compared with the other masks"),
     "exchanged_classes": ("warning", "two classes of a mask are exchanged, compared with the other masks"),

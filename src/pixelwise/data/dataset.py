@@ -13,9 +13,10 @@ import numpy as np
 
 from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
-from pixelwise.data.formats import FORMATS, detect_format
+from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
 from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
@@ -24,7 +25,14 @@ from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
-from pixelwise.errors import DataError, PathAccessError, PathNotFoundError, unknown_name, wrap_path_errors
+from pixelwise.errors import (
+    DataError,
+    InvalidArgumentError,
+    PathAccessError,
+    PathNotFoundError,
+    unknown_name,
+    wrap_path_errors,
+)
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -72,7 +80,7 @@ class Dataset:
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
     description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What dataset.yaml says."""
+    """The keys of dataset.yaml."""
     nodata: Nodata | None = None
     """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()
@@ -84,12 +92,13 @@ class Dataset:
 
     @classmethod
     @wrap_path_errors()
-    def load(cls, path: str | os.PathLike[str], format: str | None = None) -> "Dataset":
+    def load(cls, path: str | os.PathLike[str], format: str | None = None, masks: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
 
         Args:
             path: The folder of the dataset.
             format: A name of `pixelwise.data.formats.FORMATS`; None: detected.
+            masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
 
         Returns:
             The dataset. No pixel is read.
@@ -110,9 +119,12 @@ class Dataset:
             raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
-        format = detect_format(root, format)
-        index = apply_split_lists(root, remove_aliases(FORMATS[format].find_pairs(root)))
         description = read_description(root)
+        masks = masks or description.masks
+        format = detect_format(root, format or ("folder" if masks else None))
+        index = _find_pairs(root, format, masks)
+        if description.ignore_masks:
+            index = add_ignore_masks(root, index, description.ignore_masks)
         channels = description.channels or index.description.channels
         index = expand_stacks(index, channels)
         if not (index.samples or index.images_without_mask or index.same_stem or index.faults):
@@ -257,7 +269,7 @@ class Dataset:
         """
         owners: dict[str, set[Sample]] = {}
         for sample in self.samples:
-            more = map(self.get_relative_path, sample.more_mask_paths)
+            more = map(self.get_relative_path, sample.paths[2:])
             for file in {self.get_image_file(sample), self.get_mask_file(sample), *more}:
                 owners.setdefault(file, set()).add(sample)
         return {file: next(iter(samples)) for file, samples in owners.items() if len(samples) == 1}
@@ -276,12 +288,13 @@ class Dataset:
         return self.index.reader.decode_image(sample)
 
     def read_mask(self, sample: Sample) -> Array:
-        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where the file has no data.
+        """Read the mask as stored: (H, W) values or (H, W, 3) colors; `NO_LABEL` where there is none.
 
         A mask that is south-up on the map, while its image is north-up, is flipped, and the reverse.
         """
         mask = mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
-        return np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
+        mask = np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
+        return ignore_pixels(mask, sample.ignore_mask_path) if sample.ignore_mask_path else mask
 
     def read_image(self, sample: Sample) -> Array:
         """Read the image as (H, W, C) uint8, uint16 or float32 with C = `channels`; missing data is filled."""
@@ -331,6 +344,16 @@ class Dataset:
         except DataError as error:
             raise DataError(f"{sample.image_location}: {error}") from error
         return match_channels(image, self.channels, sample.image_location), missing
+
+
+def _find_pairs(root: Path, format: str, masks: str | None) -> DatasetIndex:
+    if masks and format != "folder":
+        raise InvalidArgumentError(
+            f"masks is {masks!r}, but the format {format!r} has its own masks. Remove one of them, or use the format "
+            f"'folder'."
+        )
+    index = folder.find_pairs(root, masks) if masks else FORMATS[format].find_pairs(root)
+    return apply_split_lists(root, remove_aliases(index))
 
 
 def match_channels(image: Array, channels: int | None, location: object) -> Array:

@@ -70,6 +70,10 @@ class DatasetDescription:
     """Form of classes in masks: values or colors; found in the masks where it is not given."""
     channels: int | None = None
     """Number of channels of every image."""
+    masks: str | None = None
+    """Folder of the masks."""
+    ignore_masks: str | None = None
+    """Folder of masks whose zeros are ignored in the labels, such as those of a field of view."""
     nodata: Nodata | None = None
     """Values of missing data in images, in addition to those that their files declare."""
 
@@ -472,6 +476,12 @@ def _parse_mask_type(given: object) -> MaskType:
     raise DataError(f"'mask_type' is {given!r}. Expected semantic or instances.")
 
 
+def _parse_folder(given: object) -> str:
+    if isinstance(given, str) and given.strip(" /"):
+        return given
+    raise DataError(f"'masks' or 'ignore_masks' is {given!r}. Expected the name of a folder, such as masks.")
+
+
 def _parse_channels(given: object) -> int:
     if type(given) is int and given >= 1:
         return given
@@ -488,6 +498,8 @@ _PARSERS: Mapping[str, Callable[[object], Any]] = {
     "mask_type": _parse_mask_type,
     "coding": _parse_coding,
     "channels": _parse_channels,
+    "masks": _parse_folder,
+    "ignore_masks": _parse_folder,
     "nodata": parse_nodata,
 }
 """Key of dataset.yaml → parser of its value, which raises DataError."""

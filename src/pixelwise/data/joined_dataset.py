@@ -21,7 +21,7 @@ T = TypeVar("T")
 StrPath = str | os.PathLike[str]
 
 
-def load_datasets(paths: StrPath | Sequence[StrPath], format: str | None = None) -> Dataset:
+def load_datasets(paths: StrPath | Sequence[StrPath], format: str | None = None, masks: str | None = None) -> Dataset:
     """Load the dataset in a folder, or join those of several folders; see `Dataset.load`.
 
     Raises:
@@ -32,8 +32,10 @@ def load_datasets(paths: StrPath | Sequence[StrPath], format: str | None = None)
     if not folders:
         raise InvalidArgumentError("No dataset is given. Expected at least one folder.")
     if len(folders) == 1:
-        return Dataset.load(folders[0], format)
-    return join_datasets([Dataset.load(folder, format) for folder in _require_separate(list(map(Path, folders)))])
+        return Dataset.load(folders[0], format, masks)
+    return join_datasets(
+        [Dataset.load(folder, format, masks) for folder in _require_separate(list(map(Path, folders)))]
+    )
 
 
 def _require_separate(folders: Sequence[Path]) -> list[Path]:

@@ -28,11 +28,14 @@ class Sample:
     label_entry: str = ""
     more_mask_paths: tuple[Path, ...] = ()
     """The other files of a mask that is stored in several."""
+    ignore_mask_path: Path | None = None
+    """A mask of the pixels to ignore, which are 0 in it."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files of the sample."""
-        return (self.image_path, self.mask_path, *self.more_mask_paths)
+        ignore_masks = [self.ignore_mask_path] if self.ignore_mask_path else []
+        return (self.image_path, self.mask_path, *self.more_mask_paths, *ignore_masks)
 
     @property
     def page(self) -> int | None:

@@ -153,7 +153,7 @@ def _scan(
     data: StrPath | Sequence[StrPath], config: Config, skip_invalid: bool, exclusions: tuple[Exclusion, ...] | None
 ) -> tuple[Dataset, tuple[Exclusion, ...] | None]:
     """Read the training and validation pairs, without the excluded ones."""
-    dataset = load_datasets(data, config.data.format)
+    dataset = load_datasets(data, config.data.format, config.data.masks)
     if skip_invalid:
         dataset, exclusions = exclude_invalid(dataset)
     elif exclusions:

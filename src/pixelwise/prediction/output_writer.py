@@ -160,7 +160,6 @@ class OutputWriter:
         self.manifest.begin(
             (*targets, *frames, *self._list_summary_paths().values()),
             overwrite=overwrite,
-            advice="Use the same options, or continue into another folder. " if resume else "",
         )
         self.remove_unfinished(remaining)
         return complete

@@ -1,12 +1,13 @@
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.formats.folder import LABEL_FOLDERS, find_pairs
-from pixelwise.data.io.images import IMAGE_EXTENSIONS
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, write_png
 from pixelwise.errors import DataError
 
 
@@ -281,6 +282,13 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
     assert found.images_without_mask == found.masks_without_image == ()
 
 
+@pytest.mark.parametrize("other", ["labels/a.txt", "Annotations/a.xml"])
+def test_a_folder_of_other_annotations_is_not_one_of_masks(tmp_path: Path, other: str) -> None:
+    assert pairs(plant(tmp_path, "images/a.png", "masks/a.png", other)) == pairs(
+        plant(tmp_path / "x", "images/a.png", "masks/a.png")
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -288,11 +296,170 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
         (["images/a.png"], "contains no mask folder. Name it masks or labels or annotations"),
         (["train/images/a.png"], "train contains no mask folder"),
         (
-            ["images/a.png", "masks/a.png", "labels/a.txt"],
-            r"contains several mask folders \(masks, labels\). Keep the one to train on",
+            ["images/a.png", "masks/a.png", "labels/a.png"],
+            r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks'",
         ),
     ],
 )
 def test_folders_without_pairs_are_an_error(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         find_pairs(plant(tmp_path / "data", *files))
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "name"),
+    [
+        ("images/a.png", "truth/a.png", "truth"),
+        ("images/train/a.png", "truth/train/a.png", "truth"),
+        ("images/train/a.png", "truth/training/a.png", "truth/"),
+        ("train/images/a.png", "train/truth/a.png", "truth"),
+        ("train/images/a.png", "truth/train/a.png", "truth"),
+        ("train/a.png", "truth/train/a.png", "truth"),
+        ("train/a.png", "train/truth/a.png", "truth"),
+        ("train/a.png", "extra/truth/train/a.png", "extra/truth"),
+        ("photos/a.png", "truth/a.png", "truth"),
+        ("a.png", "truth/a.png", "truth"),
+        ("a.png", "deep/truth/a_mask.png", "deep/truth"),
+    ],
+)
+def test_the_folder_of_masks_may_be_chosen(tmp_path: Path, images: str, masks: str, name: str) -> None:
+    plant(tmp_path, images, masks)
+    found = find_pairs(tmp_path, name)
+    assert [(relative(tmp_path, s.image_path), relative(tmp_path, s.mask_path)) for s in found.samples] == [
+        (images, masks)
+    ]
+
+
+def test_the_chosen_folder_is_preferred_to_others(tmp_path: Path) -> None:
+    plant(tmp_path, "images/a.png", "masks/a.png", "labels/a.png", "truth/a.png")
+    (sample,) = find_pairs(tmp_path, "labels").samples
+    assert relative(tmp_path, sample.mask_path) == "labels/a.png"
+    with pytest.raises(
+        DataError, match=r"'masks' is 'gt', but neither .* contains this folder. Folders with .*: .*truth"
+    ):
+        find_pairs(tmp_path, "gt")
+
+
+def test_masks_of_experts_are_preferred_to_the_field_of_view(tmp_path: Path) -> None:
+    """As in DRIVE and HRF."""
+    for manual in ("1st_manual", "manual1"):
+        root = plant(tmp_path / manual, "images/1_a.png", "images/2_a.png", "mask/1_a_mask.png", "mask/2_a_mask.png")
+        plant(root, f"{manual}/1_b.png", f"{manual}/2_b.png")
+        assert [relative(root, s.mask_path) for s in find_pairs(root).samples] == [
+            f"{manual}/1_b.png",
+            f"{manual}/2_b.png",
+        ]
+
+
+@pytest.mark.parametrize(
+    "names", [("Images", "Masks"), ("IMAGES", "LABELS"), ("Original", "Ground Truth"), ("imgs", "GT")]
+)
+def test_folders_may_have_any_case(tmp_path: Path, names: tuple[str, str]) -> None:
+    plant(tmp_path, f"{names[0]}/a.png", f"{names[1]}/a.png")
+    assert len(pairs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("folder", ["set", "set/inner", "images and masks"])
+@pytest.mark.parametrize("form", ["images/train/a.png masks/train/a.png", "train/images/a.png train/masks/a.png"])
+def test_the_dataset_may_be_in_folders_of_its_own(tmp_path: Path, folder: str, form: str) -> None:
+    image, mask = (f"{folder}/{name}" for name in form.split())
+    plant(tmp_path, image, mask, "readme.txt", "other/notes.txt")
+    assert pairs(tmp_path) == [("train/a", image, mask, "train")]
+
+
+def test_folders_of_the_same_name_are_one(tmp_path: Path) -> None:
+    """As archives of Kaggle."""
+    plant(tmp_path, "images/images/a.png", "masks/masks/a.png")
+    assert pairs(tmp_path) == [("a", "images/images/a.png", "masks/masks/a.png", None)]
+
+
+def test_several_folders_are_one_dataset(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"{site}/{kind}/a.png" for site in ("x", "y") for kind in ("images", "masks")), "x/images/b.png")
+    assert [name for name, *_ in find_names(tmp_path)] == ["x/a", "y/a"]
+
+
+def find_names(root: Path) -> list[tuple[str, ...]]:
+    return [(sample.name,) for sample in find_pairs(root).samples]
+
+
+def test_each_image_may_have_a_folder_with_its_masks(tmp_path: Path) -> None:
+    """As in the Data Science Bowl 2018."""
+    for name in ("f3", "a7"):
+        plant(tmp_path, f"train/{name}/images/{name}.png", *(f"train/{name}/masks/{n}{name}.png" for n in ("c", "d")))
+    found = find_pairs(tmp_path / "train")
+    assert [(s.name, len(s.paths)) for s in found.samples] == [("a7", 3), ("f3", 3)]
+    assert found.masks_without_image == found.same_stem == ()
+
+
+def test_photos_and_their_masks_may_have_the_same_names(tmp_path: Path) -> None:
+    """As in Crack500."""
+    plant(tmp_path, *(f"{name}{end}" for name in "abc" for end in (".jpg", ".png")))
+    assert pairs(tmp_path) == [(name, f"{name}.jpg", f"{name}.png", None) for name in "abc"]
+
+
+def test_extensions_tell_images_of_the_same_stem_apart(tmp_path: Path) -> None:
+    plant(tmp_path, "images/a.jpg", "images/a.png", "masks/a.jpg.png", "masks/a.png.png")
+    found = find_pairs(tmp_path)
+    assert [(s.name, s.mask_path.name) for s in found.samples] == [("a.jpg", "a.jpg.png"), ("a.png", "a.png.png")]
+
+
+@pytest.mark.parametrize("form", ["{split}/images/{name}", "images/{split}/{name}", "{split}/{name}"])
+def test_a_test_split_without_masks_is_unlabeled(tmp_path: Path, form: str) -> None:
+    masks = form.replace("images", "masks") if "images" in form else "{split}_masks/{name}"
+    plant(tmp_path, *(form.format(split=split, name="a.png") for split in ("train", "test")))
+    plant(tmp_path, masks.format(split="train", name="a.png"))
+    found = find_pairs(tmp_path)
+    assert [s.name for s in found.samples] == ["train/a"]
+    assert shown(tmp_path, found.unlabeled_images) == [form.format(split="test", name="a.png")]
+    assert found.images_without_mask == ()
+
+
+def test_the_best_pattern_is_named_if_it_is_not_used(tmp_path: Path) -> None:
+    plant(tmp_path, *(f"images/img{n}.png" for n in range(8)), *(f"masks/mask{n}.png" for n in range(2, 10)))
+    found = find_pairs(tmp_path)
+    assert found.samples == ()
+    assert "such as img2.png with mask2.png, pairs 6 of 8 images; 95% are needed" in found.pairing_hint
+
+
+def write_masks(root: Path, masks: dict[str, list[list[int]]]) -> DatasetIndex:
+    for name in ("1", "2"):
+        write_png(root / f"images/{name}.png", np.zeros((2, 3), np.uint8))
+    for file, values in masks.items():
+        write_png(root / "masks" / file, np.array(values, np.uint8))
+    return find_pairs(root)
+
+
+def test_masks_in_several_files_are_joined(tmp_path: Path) -> None:
+    found = write_masks(
+        tmp_path,
+        {"1_mask.png": [[255, 0, 0]] * 2, "1_mask_1.png": [[0, 0, 255], [0, 0, 0]], "2_mask.png": [[0, 0, 0]] * 2},
+    )
+    assert found.reader.read_mask(found.samples[0]).tolist() == [[255, 0, 255], [255, 0, 0]]
+    assert found.reader.read_mask(found.samples[1]).tolist() == [[0, 0, 0]] * 2
+    assert found.description.names is None
+    (note,) = found.pairing_notes
+    assert note.startswith("Several masks of an image are joined, such as 1_mask.png and 1_mask_1.png.")
+
+
+def test_of_overlapping_classes_the_smaller_is_on_top(tmp_path: Path) -> None:
+    found = write_masks(
+        tmp_path,
+        {
+            "organ/1.png": [[255, 255, 0]] * 2,
+            "lesion/1.png": [[0, 255, 0], [0, 0, 0]],
+            "organ/2.png": [[0, 1, 0], [0, 0, 0]],
+            "lesion/2.png": [[0, 1, 1]] * 2,
+        },
+    )
+    assert found.description.names == ("background", "lesion", "organ")
+    assert found.reader.read_mask(found.samples[0]).tolist() == [[2, 1, 0], [2, 2, 0]]
+    assert found.reader.read_mask(found.samples[1]).tolist() == [[0, 2, 1], [0, 1, 1]]
+
+
+def test_masks_of_a_class_have_two_values_and_one_size(tmp_path: Path) -> None:
+    masks = {f"{kind}/{n}.png": [[0, 1, 0]] * 2 for kind in ("organ", "lesion") for n in (1, 2)}
+    found = write_masks(tmp_path, {**masks, "organ/1.png": [[0, 1, 2]] * 2, "organ/2.png": [[0, 1]]})
+    with pytest.raises(DataError, match=r"organ/1.png: has more than two values, but each class has masks of its own"):
+        found.reader.read_mask(found.samples[0])
+    with pytest.raises(DataError, match=r"organ/2.png: is 1x2, but 2.png of the same image is 2x3"):
+        found.reader.read_mask(found.samples[1])

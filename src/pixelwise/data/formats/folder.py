@@ -22,6 +22,7 @@ from pixelwise.data.formats.dataset_index import (
     SampleReader,
     SplitFiles,
     find_foreign_files,
+    find_images,
     find_images_outside,
     find_split_paths,
     group_by_stem,
@@ -32,6 +33,7 @@ from pixelwise.data.formats.dataset_index import (
     read_lines,
     require_folder,
 )
+from pixelwise.data.formats.ignore_masks import find_named_folder
 from pixelwise.data.formats.pairing import MIN_COVERAGE, NameGroup, Pairing, find_masks_among, pair_names
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, read_mask
 from pixelwise.data.sample import Sample, Split
@@ -59,8 +61,9 @@ def can_read(root: Path) -> bool:
         return False
 
 
-def find_pairs(root: Path) -> DatasetIndex:
-    pairs = _find_folders(root)
+def find_pairs(root: Path, masks: str | None = None) -> DatasetIndex:
+    """Find all samples, with their masks in the folder `masks` if it is given."""
+    pairs = _choose_labels(root, masks) if masks else _find_folders(root)
     used = {folder for pair in pairs for folder in (pair.images, pair.labels)}
     files = [_list_files(pair) for pair in pairs]
     if all(
@@ -171,8 +174,7 @@ def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
             return [_FolderPair(images=path, labels=labels_of[path], split=split) for split, path in splits.items()]
     if any(_has_masks(folder) for folder in splits.values()):
         return [_FolderPair(images=folder, labels=folder, split=split) for split, folder in splits.items()]
-    has_images = any(path.suffix.lower() in IMAGE_EXTENSIONS for path in root.iterdir())
-    if not has_images and depth and (deeper := _find_folders_below(folders, depth - 1)):
+    if not _has_images(root) and depth and (deeper := _find_folders_below(folders, depth - 1)):
         return deeper
     if _has_masks(root):
         return [_FolderPair(images=root, labels=root, split=None)]
@@ -180,6 +182,29 @@ def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
         f"{root} has no folder 'images'. Put the images into images/ and the masks of the "
         f"same stem into masks/, or use images/train and masks/train."
     )
+
+
+def _choose_labels(root: Path, masks: str) -> list[_FolderPair]:
+    """Find the folders of images, and for each the folder `masks` next to it or to a folder above."""
+    require_folder(root)
+    folders = list_folders(root)
+    splits = find_split_paths(folders)
+    inner = {split: _find_folder(folder, IMAGE_FOLDERS) or folder for split, folder in splits.items()}
+    outer = _find_folder(root, IMAGE_FOLDERS)
+    if outer and not splits:
+        inner = find_split_paths(list_folders(_unwrap(outer)))
+    others = [f for f in folders if f.name != Path(masks).parts[0] and next(find_images(f), None)]
+    images = outer or (others[0] if len(others) == 1 and not _has_images(root) else root)
+    pairs = []
+    for split, path in inner.items() if inner else [(None, _unwrap(images))]:
+        labels = find_named_folder(root, path / "image", masks, "masks")
+        labels = find_split_paths(list_folders(_unwrap(labels))).get(split or "train", _unwrap(labels))
+        pairs.append(_FolderPair(images=path, labels=labels, split=split))
+    return pairs
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_EXTENSIONS for path in folder.iterdir())
 
 
 def _find_folders_below(folders: Sequence[Path], depth: int) -> list[_FolderPair]:
@@ -207,10 +232,12 @@ def _find_labels(images: Path, split: Split | None = None) -> Path:
     if manual := _find_folder(parent, MANUAL_FOLDERS):
         return manual
     found = [folder for name in LABEL_FOLDERS if (folder := _find_folder(parent, [name]))]
+    if len(found) > 1:  # such as masks/*.png and annotations/*.xml
+        found = [folder for folder in found if any(find_images(folder))] or found
     if len(found) > 1:
         raise DataError(
             f"{parent} contains several mask folders ({', '.join(p.name for p in found)}). "
-            f"Keep the one to train on and move the others away."
+            f"Choose one with --masks {found[0].name}, or write 'masks: {found[0].name}' into dataset.yaml."
         )
     if found or _has_masks(images):
         return found[0] if found else images
@@ -249,6 +276,8 @@ def _list_files(pair: _FolderPair) -> tuple[_Files, _Files]:
     images, labels = group_by_stem(pair.images), group_by_stem(pair.labels)
     if pair.images == pair.labels:
         images, labels = _separate_masks(images)
+    elif pair.labels.is_relative_to(pair.images):
+        images = {n: paths for n, paths in images.items() if not paths[0].is_relative_to(pair.labels)}
     for name, paths in list(images.items()):
         full_names = [name + path.suffix for path in paths]
         if len(paths) > 1 and all(full_name in labels for full_name in full_names):  # masks a.jpg.png and a.png.png

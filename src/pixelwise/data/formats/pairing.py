@@ -69,7 +69,7 @@ class Pairing:
 
 
 class _Affix(NamedTuple):
-    """What a name has in front of and behind its core."""
+    """The start and the end of a name, around its core."""
 
     prefix: str = ""
     suffix: str = ""
@@ -85,9 +85,9 @@ class _Candidate(NamedTuple):
     image: ImageKey
     mask: str
     affix: _Affix
-    """What the mask has around the core."""
+    """Start and end of the mask's name."""
     removed: _Affix
-    """What the image has around the core."""
+    """Start and end of the image's name."""
 
 
 def pair_names(groups: Sequence[NameGroup]) -> Pairing:
@@ -112,7 +112,7 @@ def pair_names(groups: Sequence[NameGroup]) -> Pairing:
             return pattern
         if pattern and pattern.suggestion:
             suggestion = max(suggestion or pattern.suggestion, pattern.suggestion)
-    best = max(attempts[:2], key=lambda attempt: len(attempt.masks))  # padding is no reason to pair a few
+    best = max(attempts[:2], key=lambda attempt: len(attempt.masks))  # padding has to pair nearly all
     return replace(best, suggestion=suggestion if suggestion and suggestion[0] > len(best.masks) else None)
 
 
@@ -309,7 +309,7 @@ def _pair_by_pattern(candidates: Sequence[_Candidate], needed: int) -> Pairing |
         return Pairing(masks={}, suggestion=(len(masks), image, mask))
     several = len(set(names.values())) > 1
     class_of = {mask: names[affix] for affix, kind in kinds.items() for mask in kind.values() if several}
-    return Pairing(masks=masks, class_of=class_of, is_guessed=True)
+    return Pairing(masks={key: sorted(names) for key, names in masks.items()}, class_of=class_of, is_guessed=True)
 
 
 def _pair_by_folder(candidates: Iterable[_Candidate], needed: int) -> Pairing | None:

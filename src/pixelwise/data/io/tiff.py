@@ -51,7 +51,7 @@ def decode_tiff(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
     with tifffile.TiffFile(file) as opened:
         planes, axes, first = _read_pixels(opened, page)
         pixels = stored = add_channel_axis(planes.transpose(_find_axis_order(axes)))
-        nodata, masked = _read_nodata(first), _read_inner_mask(opened) if page is None else None
+        nodata, masked = read_nodata(first), _read_inner_mask(opened) if page is None else None
         if not as_stored:
             pixels = _to_display_values(stored, first)
         if pixels is not stored:  # nodata is a value as stored
@@ -156,7 +156,8 @@ def _to_display_values(pixels: Array, page: tifffile.TiffPage) -> Array:
     return pixels * (255 // highest) if highest < 255 else pixels
 
 
-def _read_nodata(page: tifffile.TiffPage) -> Nodata:
+def read_nodata(page: tifffile.TiffPage) -> Nodata:
+    """Read the nodata value that GDAL stores with the first page."""
     text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
     try:
         return Nodata(values=(float(text),)) if text else ALL_DATA
