@@ -175,5 +175,9 @@ class _JoinedReader(SampleReader):
         table[: len(dataset.classes.names)] = [self._classes.names.index(name) for name in dataset.classes.names]
         return table[labels]
 
+    def find_flips(self, sample: Sample) -> tuple[int, ...]:
+        """Return no axes for class indices, which are labels of the image as it is."""
+        return super().find_flips(sample) if self._classes is None else ()
+
     def read_image_bytes(self, sample: Sample) -> bytes:
         return self._datasets[sample.image_path].index.reader.read_image_bytes(sample)

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pixelwise.data.description import DatasetDescription, parse_color
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
+from pixelwise.data.io.images import (
+    IMAGE_EXTENSIONS,
+    Array,
+    DecodedImage,
+    add_mask_file,
+    decode_image_bytes,
+    read_mask_bytes,
+)
+from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.io.unread_files import find_companion_arrays
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
@@ -27,11 +35,16 @@ class SampleReader:
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored, with its alpha channel."""
-        return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        decoded = decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        return decoded if sample.image_entry else add_mask_file(decoded, sample.image_path)
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
+
+    def find_flips(self, sample: Sample) -> tuple[int, ...]:
+        """Find the axes along which the mask is flipped against its image, as their georeferences say."""
+        return find_mask_flips(sample.image_path, sample.mask_path)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         """Read the encoded image file."""
