@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pixelwise.data.io import arrays, dicom, pictures, tiff
-from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, too_large
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, merge_masks, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
 from pixelwise.errors import DataError
@@ -219,12 +219,28 @@ def read_image(path: Path, channels: int | None = None, page: int | None = None)
     Raises:
         PathNotFoundError, PathAccessError, DataError: The file does not exist, is not readable or is damaged.
     """
-    return _read_file(path, lambda file: _decode_image(file, channels, page).fill_missing(channels)[0])
+    decoded = decode_image(path, channels, page)
+    try:
+        return decoded.fill_missing(channels)[0]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def decode_image(path: Path, channels: int | None = None, page: int | None = None) -> DecodedImage:
     """Read an image file as stored, with alpha and missing data."""
-    return _read_file(path, lambda file: _decode_image(file, channels, page))
+    decoded = _read_file(path, lambda file: _decode_image(file, channels, page))
+    return decoded if page is not None else add_mask_file(decoded, path)
+
+
+def add_mask_file(decoded: DecodedImage, path: Path) -> DecodedImage:
+    """Return an image with the mask that GDAL stores next to its file, such as a.tif.msk, if there is one."""
+    mask_path = path.with_name(f"{path.name}.msk")
+    if not mask_path.is_file():
+        return decoded
+    masked = _read_file(mask_path, _decode_image).pixels[..., :1] == 0
+    if masked.shape[:2] != decoded.pixels.shape[:2]:
+        raise DataError(f"{mask_path}: its size differs from that of {path.name}. Remove it, or write it again.")
+    return replace(decoded, masked=merge_masks(decoded.masked, masked))
 
 
 def read_mask(path: Path, page: int | None = None) -> Array:
