@@ -61,10 +61,11 @@ def test_no_file_is_written_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("channels", "dtype", "suffix"),
     [(1, "uint8", ".png"), (1, "uint16", ".png"), (3, "uint8", ".png"), (3, "uint16", ".png")]
-    + [(channels, dtype, ".tif") for channels in (2, 4, 5) for dtype in ("uint8", "uint16")],
+    + [(channels, dtype, ".tif") for channels in (2, 4, 5) for dtype in ("uint8", "uint16")]
+    + [(channels, "float32", ".tif") for channels in (1, 3, 4)],
 )
 def test_images_are_encoded_without_loss(channels: int, dtype: str, suffix: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 7, channels), dtype)
+    pixels = np.random.default_rng(0).integers(0, 2**8 if dtype == "uint8" else 2**16, (5, 7, channels)).astype(dtype)
     content, found = encode_image(pixels)
     decoded = decode_image_bytes(content, "made")
     assert (found, decoded.alpha, decoded.pixels.dtype) == (suffix, False, pixels.dtype)

@@ -63,6 +63,11 @@ def class_dict(root: Path, coded: bool) -> None:
     write_text(root / "class_dict.csv", "name,r,g,b\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in rows))
 
 
+def mask_per_class(root: Path) -> None:
+    for area, name in ((1, "box"), (2, "disc")):
+        write_masks(root, [255 * (number == area) for number in range(3)], mask=f"masks/{name}/{{}}.png")
+
+
 def camvid(root: Path) -> None:
     stems = [f"0001TP_{stem}" for stem in STEMS]
     write_masks(root, (0, 8, 5), "train/{}.png", "trainannot/{}.png", stems)
@@ -197,6 +202,7 @@ NAMED_DATASETS = {
     "codes.txt": NamedDataset(build=codes, format="folder"),
     "class_dict.csv": NamedDataset(build=lambda root: class_dict(root, coded=False), format="folder"),
     "class_dict.csv of colors": NamedDataset(build=lambda root: class_dict(root, coded=True), format="folder"),
+    "a mask per class": NamedDataset(build=mask_per_class, format="folder"),
     "camvid": NamedDataset(build=camvid, format="camvid", names=("Sky", "Car", "Tree")),
     "voc": NamedDataset(build=voc, format="voc", names=("background", "person", "diningtable")),
     "voc of CVAT": NamedDataset(build=voc_of_cvat, format="voc"),

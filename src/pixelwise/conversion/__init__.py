@@ -124,7 +124,8 @@ def _encode_sample(dataset: Dataset, sample: Sample) -> EncodedSample:
     is_same = False
     try:
         stored = decode_image_bytes(content, sample.image_location)
-        is_same = stored.alpha == decoded.alpha and np.array_equal(stored.pixels, decoded.pixels)
+        has_nan = decoded.pixels.dtype.kind == "f"
+        is_same = stored.alpha == decoded.alpha and np.array_equal(stored.pixels, decoded.pixels, equal_nan=has_nan)
     except READ_ERRORS:
         pass  # such as a text file that refers to the image
     if not suffix or not is_same:

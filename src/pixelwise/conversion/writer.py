@@ -58,14 +58,15 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def encode_image(pixels: Array) -> tuple[bytes, str]:
-    """Encode (H, W, C) uint8 or uint16 without loss: PNG for 1 or 3 channels, else TIFF. Return it and its suffix."""
+    """Encode (H, W, C) without loss: integers of 1 or 3 channels as PNG, else TIFF. Return it and its suffix."""
     channels = pixels.shape[2]
-    if channels == 1:
-        return encode_png(pixels[..., 0]), ".png"
-    if channels == 3:
-        return encode_png(pixels) if pixels.dtype == np.uint8 else bytes(imagecodecs.png_encode(pixels)), ".png"
+    pixels = pixels[..., 0] if channels == 1 else pixels
+    if channels in (1, 3) and pixels.dtype.kind == "u":
+        is_direct = channels == 1 or pixels.dtype == np.uint8
+        return encode_png(pixels) if is_direct else bytes(imagecodecs.png_encode(pixels)), ".png"
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, photometric="minisblack", planarconfig="contig", compression="zlib")
+    form = None if channels == 1 else "contig"
+    tifffile.imwrite(buffer, pixels, photometric="minisblack", planarconfig=form, compression="zlib")
     return buffer.getvalue(), ".tif"
 
 
