@@ -307,20 +307,37 @@ def test_a_folder_is_a_file_of_the_manifest(tmp_path: Path) -> None:
     assert make(tmp_path).find_state(tmp_path / "a.zarr") == ("edited", "")
 
 
+def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: Path) -> None:
+    names = (
+        "trip/a.png",
+        "trip/.b.png.0123456789ab.part",
+        "trip/.a.png.part",
+        ".a.png.0123456789ab.part",
+        "trip/x.part",
+    )
+    removed = ("trip/.a.png.0123456789ab.part", "trip/.a_overlay.png.ba9876543210.part")
+    (tmp_path / "trip" / ".a.png.rows.part").mkdir(parents=True)
+    for name in (*names, *removed):
+        (tmp_path / name).write_text("x")
+    make(tmp_path).remove_unfinished(tmp_path / name for name in ("trip/a.png", "trip/a_overlay.png", "none/c.png"))
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(names)
+
+
 def test_states_that_forbid_replacing_are_errors() -> None:
     paths = [Path("out") / name for name in "abc"]
     foreign = dict.fromkeys(paths, ("foreign", ""))
     with pytest.raises(
         InvalidArgumentError,
-        match=r"^out/a exists, and Pixelwise did not write it, and 2 more like it\. Choose another place with -o, or "
-        r"replace it with --overwrite\.$",
+        match=r"^out/a exists, and Pixelwise did not write it\. Write to another place, or replace it with "
+        r"--overwrite\. The same is true of 2 more files\.$",
     ):
         require_replaceable(foreign, overwrite=False)  # type: ignore[arg-type]
     require_replaceable(foreign, overwrite=True)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match=r"^out/b was changed after Pixelwise wrote it\. Choose"):
+    with pytest.raises(InvalidArgumentError, match=r"^out/b was changed after Pixelwise wrote it\. Write"):
         require_replaceable({paths[0]: ("unchanged", ""), paths[1]: ("edited", "")}, overwrite=False)
     with pytest.raises(
-        InvalidArgumentError, match=r"^out/c is in the way, and Pixelwise did not write it\. Choose .* -o\.$"
+        InvalidArgumentError, match=r"^out/c is in the way, and Pixelwise did not write it\. Move it, or .* place\.$"
     ):
         require_replaceable({paths[2]: ("blocked", "")}, overwrite=True)
 

@@ -33,7 +33,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixelwise.errors import InvalidArgumentError, PathAccessError
-from pixelwise.files import READ_ERRORS, compute_file_sha256, compute_sha256, read_json, write_atomically
+from pixelwise.files import (
+    READ_ERRORS,
+    compute_file_sha256,
+    compute_sha256,
+    read_json,
+    remove_temporary_files,
+    write_atomically,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +169,8 @@ def claim_output(
         _claimed.reset(token)
         if file:
             with claim.wait():
+                os.close(file)  # Windows keeps open files; no other process can take it now
                 _unlink(own)
-                os.close(file)
         for path in reversed(created):
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
@@ -244,28 +251,30 @@ def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     )
 
 
-def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwrite: bool, advice: str = "") -> None:
+def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwrite: bool) -> None:
     """Raise InvalidArgumentError for targets that must not be replaced.
 
     Args:
         states: Each target with its state, and for "other" what differs.
         overwrite: True if the user allows to replace files.
-        advice: Sentence about a way out before that of another place.
     """
     reasons: dict[str, str] = {
-        "blocked": "is in the way, and Pixelwise did not write it",
-        "foreign": "exists, and Pixelwise did not write it",
-        "edited": "was changed after Pixelwise wrote it",
-        "other": "was written by another request",
+        "blocked": "is in the way, and Pixelwise did not write it. Move it, or write to another place.",
+        "foreign": "exists, and Pixelwise did not write it. Write to another place, or replace it with --overwrite.",
+        "edited": "was changed after Pixelwise wrote it. Write to another place, or replace it with --overwrite.",
+        "other": "was written by another request. Use the same options, write to another place, or replace it with "
+        "--overwrite.",
     }
     for state, reason in reasons.items():
         found = [path for path, (own, _) in states.items() if own == state]
         if not found or (overwrite and state != "blocked"):
             continue
         changes = states[found[0]][1]
-        more = f", and {len(found) - 1} more like it" if len(found) > 1 else ""
-        way_out = "Choose another place with -o" + ("" if state == "blocked" else ", or replace it with --overwrite")
-        raise InvalidArgumentError(f"{found[0]} {reason}{f' ({changes})' if changes else ''}{more}. {advice}{way_out}.")
+        num_others = len(found) - 1
+        more = f" The same is true of {num_others} more file{'s' * (num_others > 1)}." if num_others else ""
+        raise InvalidArgumentError(
+            f"{found[0]} {reason.replace('.', f' ({changes}).', 1) if changes else reason}{more}"
+        )
 
 
 def relate_paths(paths: Iterable[str | Path], output: Path) -> str:
@@ -400,9 +409,7 @@ class OutputManifest:
             return "unchanged", ""
         return "other", describe_changes(self.requests.get(same[-1].request, {}), self.request)
 
-    def require_replaceable(
-        self, targets: Iterable[Path], *, overwrite: bool, advice: str = ""
-    ) -> dict[Path, tuple[FileState, str]]:
+    def require_replaceable(self, targets: Iterable[Path], *, overwrite: bool) -> dict[Path, tuple[FileState, str]]:
         """Return the states of the targets.
 
         Raises:
@@ -412,12 +419,12 @@ class OutputManifest:
         states = {path: self.find_state(path) for path in targets}
         if os.path.lexists(self.path) and not self.requests:
             states[self.path] = ("blocked" if self.path.is_dir() else "foreign"), ""
-        require_replaceable(states, overwrite=overwrite, advice=advice)
+        require_replaceable(states, overwrite=overwrite)
         return states
 
-    def begin(self, targets: Iterable[Path], *, overwrite: bool = False, advice: str = "") -> None:
+    def begin(self, targets: Iterable[Path], *, overwrite: bool = False) -> None:
         """Require that the targets may be replaced, record the request, and remove targets of other requests."""
-        states = self.require_replaceable(targets, overwrite=overwrite, advice=advice)
+        states = self.require_replaceable(targets, overwrite=overwrite)
         with self.claim.wait():
             self.read()
             if self.key not in self.requests:
@@ -426,6 +433,13 @@ class OutputManifest:
         for path, (state, _) in states.items():
             if state == "other":
                 remove_path(path)
+        self.remove_unfinished(states)
+
+    def remove_unfinished(self, targets: Iterable[Path]) -> None:
+        """Remove temporary files that killed processes left for these targets. No process may be writing them."""
+        paths = set(targets)
+        for folder in {path.parent for path in paths if path.parent.is_dir()}:
+            remove_temporary_files(folder, paths.__contains__)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file atomically, and record it; in any thread."""

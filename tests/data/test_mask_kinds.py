@@ -248,3 +248,25 @@ def test_classes_with_several_regions_are_not_objects(seed: int, count: int, are
 def test_masks_without_objects_have_no_numbers() -> None:
     assert not has_object_numbers([])
     assert not has_object_numbers(measure([np.zeros((9, 9), np.uint8)] * 3))
+
+
+# Backgrounds and borders.
+
+
+def test_255_on_borders_is_no_object() -> None:
+    masks = [draw_objects(list(range(1, n)), np.uint8, side=8) for n in (4, 12, 20)]
+    for mask in masks:
+        mask[(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0) & (mask == 0)] = 255
+    assert has_object_numbers(measure(masks))
+    assert infer_classes(measure(masks), None).ignore == (255,)
+    many = [draw_objects(list(range(1, n)), np.uint8, side=2) for n in (4, 30, 256)]
+    assert has_object_numbers(measure(many))
+    assert infer_classes(measure(many), None).ignore == ()
+
+
+def test_minus_1_is_the_background_of_objects_if_0_is_none() -> None:
+    masks = [draw_objects(list(range(1, n)), np.int32) for n in (4, 12, 20)]
+    stats = measure([np.where(mask == 0, -1, mask) for mask in masks])
+    assert [infer_classes(stats, None).get_label(v) for v in (-1, 0, 1, 20)] == [0, 1, 1, 1]
+    stats = measure([np.where(mask == 3, -1, mask) for mask in masks])
+    assert [infer_classes(stats, None).get_label(v) for v in (-1, 0, 1, 20)] == [255, 0, 1, 1]

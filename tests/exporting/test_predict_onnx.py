@@ -59,6 +59,24 @@ def test_labels_equal_those_of_the_model(python, exported, model, image, tmp_pat
         assert written.getpalette()[:9] == [value for color in predictor.classes.colors for value in color]
 
 
+def test_a_file_that_exists_is_not_replaced(python, exported, image, tmp_path):
+    script, labels = exported.file.with_name("predict_onnx.py"), tmp_path / "labels"
+    labels.mkdir()
+    (labels / "street.png").write_bytes(b"mine")
+    done = run(python, script, exported.file, image, "-o", labels)
+    assert done.returncode == 1
+    assert "street.png exists. Choose another folder with -o, or replace it with --overwrite." in done.stderr
+    assert (labels / "street.png").read_bytes() == b"mine"
+    assert run(python, script, exported.file, image, "-o", labels, "--overwrite").returncode == 0
+    before = image.read_bytes()
+    assert "would replace the image" in run(python, script, exported.file, image, "-o", tmp_path, "--overwrite").stderr
+    assert image.read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "street.jpg").write_bytes(before)
+    both = run(python, script, exported.file, image, tmp_path / "other" / "street.jpg", "-o", tmp_path / "new")
+    assert "would both be written to" in both.stderr
+
+
 def test_an_int8_file(python, exported_int8, image, tmp_path):
     done = run(
         python, exported_int8.file.with_name("predict_onnx.py"), exported_int8.file, image, "-o", tmp_path / "labels"

@@ -417,6 +417,24 @@ def test_a_heat_map_never_replaces_an_image(photos: Path) -> None:
         localize([photos], photos, classifier="no such")
 
 
+@pytest.mark.usefixtures("by_color")
+def test_a_file_is_only_replaced_if_the_same_request_wrote_it(photos: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "one_heatmap.png"
+    target.parent.mkdir()
+    target.write_bytes(b"mine")
+    with pytest.raises(InvalidArgumentError, match=r"one_heatmap\.png exists, and Pixelwise did not write it"):
+        localize([photos / "one.png"], tmp_path / "out", classifier="any")
+    assert target.read_bytes() == b"mine"
+    localize([photos / "one.png"], tmp_path / "out", classifier="any", overwrite=True)
+    localize([photos / "one.png"], tmp_path / "out", classifier="any")
+    with pytest.raises(InvalidArgumentError, match=r"another request \(class was None and is 'red'\)"):
+        localize([photos / "one.png"], tmp_path / "out", classifier="any", class_name="red")
+    with Image.open(target) as picture:
+        picture.rotate(90).save(target)
+    with pytest.raises(InvalidArgumentError, match=r"one_heatmap\.png exists, and Pixelwise did not write it"):
+        localize([photos / "one.png"], tmp_path / "out", classifier="any")
+
+
 def test_no_image_and_no_classifier_are_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(PathNotFoundError, match="No images found"):
         localize([tmp_path / "gone.png"], tmp_path / "out", classifier="resnet18")

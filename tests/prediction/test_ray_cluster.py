@@ -129,7 +129,7 @@ def test_results_are_put_in_order() -> None:
 def make_writer(model: Path, folder: Path) -> OutputWriter:
     folder.mkdir(exist_ok=True)
     writer = OutputWriter(folder=folder, kinds=("labels",), classes=read_spec(model).classes, resumed=True)
-    writer.own_manifest = make_manifest(folder, {"model": read_checksum(model), "precision": "fp32"})
+    writer.manifest = make_manifest(folder, {"model": read_checksum(model), "precision": "fp32"})
     return writer
 
 
@@ -153,7 +153,8 @@ def test_a_worker_writes_its_chunk_and_returns_errors(model: Path, photos: Path,
     assert rows["number"] == [7, 3]
     assert rows["error"][0] == ""
     assert "broken.png" in rows["error"][1]
-    assert list(files(tmp_path / "out")) == ["a.png"]
+    assert [name for name in files(tmp_path / "out") if not name.startswith(".")] == ["a.png"]
+    assert make_writer(model, tmp_path / "out").manifest.find_state(tmp_path / "out" / "a.png")[0] == "unchanged"
 
 
 def test_a_worker_returns_its_messages(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

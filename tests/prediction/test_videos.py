@@ -140,8 +140,9 @@ def test_a_broken_video_is_listed_and_leaves_no_files(model: Path, films: Path, 
 def test_all_kinds_of_outputs_of_frames(model: Path, films: Path, tmp_path: Path) -> None:
     kinds = [kind for kind in ENCODERS if kind != "overlay"]
     predict(model, [films / "trip/sea.mp4"], tmp_path / "out", save=kinds, device="cpu")
+    ends = {ENCODERS[kind][0] for kind in kinds}  # labels and labels-png are one file
     assert found(tmp_path / "out") == sorted(
-        ["sea/frames.csv", *(f"sea/00000{number}{ENCODERS[kind][0]}" for kind in kinds for number in (1, 2, 3, 4))]
+        ["sea/frames.csv", *(f"sea/00000{number}{end}" for end in ends for number in (1, 2, 3, 4))]
     )
     assert json.loads((tmp_path / "out/sea/000002.json").read_text())["imagePath"] == "000002.png"
 

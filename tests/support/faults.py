@@ -92,6 +92,11 @@ def put_tiff(name: str, pixels: Array) -> Plant:
     return lambda root: tifffile.imwrite(root / name, pixels, planarconfig="contig", **bands)
 
 
+def put_geotiff(name: str, pixels: Array, nodata: int) -> Plant:
+    tags = [(42113, "s", 0, str(nodata), True)]
+    return lambda root: tifffile.imwrite(root / name, pixels, photometric="minisblack", extratags=tags)
+
+
 def put_palette(name: str, pixels: Array, colors: list[tuple[int, int, int]]) -> Plant:
     return lambda root: write_png(root / name, pixels, colors)
 
@@ -260,8 +265,12 @@ FAULTS = [
           fix="Add them to a list", also=("split_lists",)),
     Fault(code="split_lists", plant=put_bytes("test.txt", b"val/2"), files=("test.txt",),
           message="1 list of the splits: test.txt", fix="To use other splits"),
+    Fault(code="foreign_file", plant=put_bytes("images/train/7.bin", b""), files=("images/train/7.bin",),
+          message="1 file without the suffix of an image", fix="Convert images to one of PNG", note="unknown"),
+    Fault(code="foreign_file", plant=put_bytes("images/train/0.npy", b""), files=("images/train/0.npy",),
+          message="1 array next to pictures", fix="They are not read and can stay. To use one", note="array"),
     Fault(code="foreign_file", plant=put_bytes("images/train/7.svg", b""), files=("images/train/7.svg",),
-          message="1 file without the suffix of an image", fix="Convert images to one of PNG"),
+          message="1 file without the suffix of an image", fix="Export drawings and documents as PNG. Other"),
     Fault(code="too_few_pairs", plant=remove_train,
           message=r"has 0 training and 3 validation pair\(s\)", fix="Add images"),
     Fault(code="broken_link", plant=break_link("masks/train/1.png"), files=("masks/train/1.png",),
@@ -345,7 +354,11 @@ FAULTS = [
               all_masks(lambda _: mask(0, 200), description="names: [a, b]\nlabel_mapping: {200: a, 0: b}\n"),
               put("masks/train/1.png", interpolated(0, 200))), files=("masks/train/1.png",),
           message="1 mask with soft edges: 2 values besides 0 and 200",
-          fix="Write this into dataset.yaml:\nlabel_mapping: {0-99: b, 100-255: a}"),
+          fix="Write this into dataset.yaml, instead of its 'label_mapping':\nlabel_mapping: {0-99: b, 100-255: a}"),
+    Fault(code="mask_nodata", plant=combine(remove("masks/train/1.png"),
+                                            put_geotiff("masks/train/1.tif", mask(0, 1, 2), nodata=2)),
+          files=("masks/train/1.tif",), message="1 mask in which 2 is declared as missing data",
+          fix="If 2 is a class, such as the background, write this into dataset.yaml, instead of its 'names':\n"),
     Fault(code="instance_masks", plant=all_masks(lambda number: mask(*range(4 * number + 2)), description=None),
           files=tuple(f"masks/{name}.png" for name in PAIRS),
           message="9 masks with numbers of objects, up to 32, instead of class ids: masks/train/0.png, ",

@@ -122,6 +122,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
 def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
     if has_single_class(context):
         return
+    if context.is_misread:
+        return
     only_background = {_find_background(context)}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."

@@ -59,7 +59,7 @@ class CheckContext:
 
     @cached_property
     def has_object_numbers(self) -> bool:
-        """Whether mask values number objects and dataset.yaml does not say what they are."""
+        """True if mask values number objects and dataset.yaml does not say what they are."""
         is_open = self.dataset.description.mask_type is None and self._may_be_misread
         return is_open and self.soft_values is None and has_object_numbers(self.stats)
 

@@ -12,6 +12,7 @@ from pixelwise.data.formats.pairing import MIN_COVERAGE
 from pixelwise.data.io.decoded_image import too_large
 from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, TYPE_NAMES
+from pixelwise.data.io.unread_files import ARRAY_EXTENSIONS, explain_unread
 from pixelwise.data.sample import SPLITS
 from pixelwise.files import walk_folders
 
@@ -36,9 +37,22 @@ def _check_pairing(context: CheckContext) -> Iterator[Finding]:
     problem = f"outside the folders {', '.join(SPLITS)} will not be read"
     fix = "Move them into one of these folders, or remove them."
     yield from report_files("outside_splits", context.list_files(index.outside_splits), "file", problem, fix)
-    fix = f"Convert images to one of {TYPE_NAMES}. Other files are not read and can stay."
-    files = context.list_files(index.foreign_files)
-    yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
+
+
+def _check_foreign_files(context: CheckContext) -> Iterator[Finding]:
+    """Report files in folders of images that are not read, with what to do about each kind."""
+    arrays, by_advice = [], defaultdict(list)
+    for path in context.dataset.index.foreign_files:
+        if path.suffix.lower() in ARRAY_EXTENSIONS:
+            arrays.append(path)
+        else:
+            by_advice[explain_unread(path)].append(path)
+    for advice, paths in sorted(by_advice.items()):
+        fix = f"{advice or f'Convert images to one of {TYPE_NAMES}'}. Other files are not read and can stay."
+        files = context.list_files(paths)
+        yield from report_files("foreign_file", files, "file", "without the suffix of an image", fix)
+    fix = "They are not read and can stay. To use one as an image or a mask, move it to a folder without pictures."
+    yield from report_files("foreign_file", context.list_files(arrays), "array", "next to pictures", fix)
 
 
 def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
@@ -162,6 +176,7 @@ def _check_suffixes(context: CheckContext) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     _check_pairing,
+    _check_foreign_files,
     _check_unread_folders,
     _check_faults,
     _check_links,

@@ -58,6 +58,10 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "binary_masks": ("warning", "masks of 0 and 255 are read as background and foreground"),
     "similar_masks": ("warning", "nearly all masks show the same area, as those of a field of view do"),
     "ids_compacted": ("note", "no classes are named: mask values became classes in ascending order"),
+    "mask_nodata": (
+        "warning",
+        "a value that may be a class is declared as missing data in GeoTIFF masks, so it is ignored",
+    ),
     "all_ignored": ("warning", "all pixels of a mask are ignored"),
     "inverted_mask": ("warning", "the two classes of a binary mask are exchanged, compared with the other masks"),
     "exchanged_classes": ("warning", "two classes of a mask are exchanged, compared with the other masks"),

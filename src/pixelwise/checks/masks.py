@@ -1,7 +1,7 @@
 """Check the masks: their sizes, their values, and the colors of RGB and palette masks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,9 +10,10 @@ from pixelwise.checks.findings import Finding, format_count, format_names, make_
 from pixelwise.data.class_names import format_key
 from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
 from pixelwise.data.dataset import describe_unlisted_values
+from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
-from pixelwise.data.mask_kinds import get_threshold
-from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.mask_kinds import describe_objects, get_threshold
+from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _TEXTS = {
     "size_mismatch": ("whose size differs from that of the image", "Save image and mask with the same size."),
@@ -142,8 +143,25 @@ def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
     if wrong and context.classes.names and not context.is_misread:
         unlisted = sorted({value for s in wrong for value in _find_unlisted(context, s)})
         values, fix = describe_unlisted_values(unlisted, context.classes)
+        if context.classes.coding == "index" and max(unlisted) < 0:
+            lines = _suggest_ignored(context, unlisted)
+            replaced = _format_replaced(context, lines)
+            fix = f"If they mark pixels without a label, write this into dataset.yaml{replaced}:\n{lines}"
         problem = f"with {values}, which dataset.yaml does not list"
         yield from report_files("unlisted_values", context.list_masks(wrong), "mask", problem, fix)
+
+
+def _suggest_ignored(context: CheckContext, values: Sequence[int]) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    given = context.dataset.description.ignore or ()
+    lines = [format_key("ignore", [*given, *values])]
+    if not context.has_declared_classes:
+        names, mapping = context.classes.names, dict(context.classes.label_mapping)
+        lines = [format_key("names", list(names)), format_key("label_mapping", mapping), *lines]
+    return "\n".join(lines)
+
+
+_BINARY_LINE = format_key("names", list(BINARY_NAMES))
 
 
 def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
@@ -153,7 +171,8 @@ def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
     soft = [s for s in context.stats if any(value >= 0 and value not in (low, high) for value in s.value_counts)]
     others = {value for s in soft for value in s.value_counts if value >= 0} - {low, high}
     problem = f"with soft edges: {len(others)} values besides {low} and {high}, along borders only"
-    fix = f"Write this into dataset.yaml:\n{_suggest_threshold(context, low, high)}"
+    lines = _suggest_threshold(context, low, high)
+    fix = f"Write this into dataset.yaml{_format_replaced(context, lines)}:\n{lines}"
     yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
 
 
@@ -164,20 +183,65 @@ def _suggest_threshold(context: CheckContext, low: int, high: int) -> str:
         first, second = (context.classes.names[context.classes.label_mapping[value]] for value in mapped)
         limit, end = get_threshold(*mapped), max(255, *context.mask_values)
         return f"label_mapping: {{0-{limit - 1}: {first}, {limit}-{end}: {second}}}"
-    names = "" if context.has_declared_classes else f"names: [{', '.join(BINARY_NAMES)}]\n"
+    names = "" if context.has_declared_classes else f"{_BINARY_LINE}\n"
     return f"{names}threshold: {get_threshold(low, high)}"
+
+
+def _format_replaced(context: CheckContext, lines: str) -> str:
+    """Return which keys of dataset.yaml are replaced by the suggested lines, if any."""
+    given = [key for key in context.dataset.description.class_keys if f"\n{key}:" in f"\n{lines}"]
+    return f", instead of its {format_names([repr(key) for key in given])}" if given else ""
 
 
 def _check_object_numbers(context: CheckContext) -> Iterator[Finding]:
     if context.has_object_numbers:
-        files = context.list_masks(s for s in context.stats if any(value > 0 for value in s.value_counts))
-        problem = f"with numbers of objects, up to {max(context.mask_values)}, instead of class ids"
-        names = "" if context.has_declared_classes else f"\nnames: [{', '.join(BINARY_NAMES)}]"
+        numbered = [s for s in context.stats if list_numbers(s)]
+        files, highest = context.list_masks(numbered), max(max(list_numbers(s)) for s in numbered)
+        problem = f"with numbers of objects, up to {highest}, instead of class ids"
+        lines = _suggest_object_description(context)
+        replaced = _format_replaced(context, lines)
         fix = (
-            f"To train on one class of objects, write this into dataset.yaml:{names}\nmask_type: instances\n"
+            f"To train on one class of objects, write this into dataset.yaml{replaced}:\n{lines}\n"
             "If the numbers are classes, write 'mask_type: semantic' instead."
         )
         yield from report_files("instance_masks", files, "mask", problem, fix)
+
+
+def _suggest_object_description(context: CheckContext) -> str:
+    """Return the keys to paste into dataset.yaml."""
+    description = describe_objects(context.stats)
+    lines = [] if context.has_declared_classes and len(context.classes.names) == 2 else [_BINARY_LINE]
+    if description.label_mapping:
+        mapping = {v if isinstance(v, int) else str(v): label for v, label in description.label_mapping.items()}
+        lines.append(format_key("label_mapping", mapping))
+    else:
+        lines.append("mask_type: instances")
+    return "\n".join([*lines, *["ignore: 255"] * bool(description.ignore)])
+
+
+def _check_nodata(context: CheckContext) -> Iterator[Finding]:
+    """Find masks whose nodata value may be a class: programs often declare the background as missing data."""
+    masks: dict[int, list[SampleStats]] = defaultdict(list)
+    for s in context.stats:
+        for value in map(int, filter(float.is_integer, s.mask_file.nodata)):
+            if NO_LABEL in s.value_counts and value not in context.dataset.mapped_values:
+                masks[value].append(s)
+    labeled = sorted(filter(context.classes.is_class_value, context.mask_values - {NO_LABEL}))
+    for value, found in masks.items():
+        if context.has_declared_classes:
+            names, mapping = list(context.classes.names), dict(context.classes.label_mapping)
+            is_class = mapping.get(value) is not None
+        else:
+            values = sorted({value, *(labeled or [v for v in context.mask_values if v > 0])})
+            names = list(BINARY_NAMES) if len(values) == 2 else [f"class_{i}" for i in range(len(values))]
+            mapping = {v: i for i, v in enumerate(values)}
+            is_class = value == 0 or len(values) == 2
+        if is_class:
+            lines = f"{format_key('names', names)}\n{format_key('label_mapping', mapping)}"
+            problem = f"in which {value} is declared as missing data (GDAL_NODATA), so these pixels are ignored"
+            replaced = _format_replaced(context, lines)
+            fix = f"If {value} is a class, such as the background, write this into dataset.yaml{replaced}:\n{lines}"
+            yield from report_files("mask_nodata", context.list_masks(found), "mask", problem, fix)
 
 
 def _check_all_ignored(context: CheckContext) -> Iterator[Finding]:
@@ -394,6 +458,7 @@ CHECKS: tuple[Check, ...] = (
     _check_unlisted_values,
     _check_soft_edges,
     _check_object_numbers,
+    _check_nodata,
     _check_all_ignored,
     _check_class_count,
     _check_ignored_foreground,

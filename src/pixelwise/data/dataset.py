@@ -80,7 +80,7 @@ class Dataset:
     """Classes by which masks are read: declared, found by a scan, or those of a model; None until known."""
     channels: int | None
     description: DatasetDescription = field(default_factory=DatasetDescription)
-    """What dataset.yaml says."""
+    """The keys of dataset.yaml."""
     nodata: Nodata | None = None
     """Values of missing data, in addition to those that image files declare; None: dataset.yaml does not say."""
     mapped_values: frozenset[int] = frozenset()

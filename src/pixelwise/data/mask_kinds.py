@@ -1,11 +1,13 @@
 """Recognition of masks whose values are not class ids: soft edges between two values, and object numbers."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from pixelwise.data.classes import Classes, classes_from_values
-from pixelwise.data.description import DatasetDescription, MaskType, describe_classes
-from pixelwise.data.sample_stats import SampleStats
+from pixelwise.data.classes import BINARY_NAMES, Classes, ValueRange, classes_from_values
+from pixelwise.data.description import DatasetDescription, MaskType, MaskValues, describe_classes
+from pixelwise.data.io.decoded_image import NO_LABEL
+from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _MIN_RANGE = 16
 """Least distance of the two values between which soft edges lie."""
@@ -28,6 +30,8 @@ _MIN_SLOTS = 6
 """Least number of object numbers between the lowest and the highest maximum by which gaps are judged."""
 _MIN_PRESENT_SHARE = 0.8
 """Least share of the object numbers below the maximum of a mask that occur in it: cropping leaves gaps."""
+_MIN_STARTED_SHARE = 0.75
+"""Least share of masks whose object numbers start at 1 or 2. Those of vertebrae, which are classes, do not."""
 _MAX_OCCURRENCES = 2
 """Largest mean number of masks with the same object number, where numbers do not start at 1 in each mask."""
 
@@ -37,7 +41,7 @@ def infer_classes(stats: Sequence[SampleStats], mask_type: MaskType | None) -> C
     if soft := find_soft_values(stats):
         return describe_classes(DatasetDescription(threshold=get_threshold(*soft)))
     if mask_type != "semantic" and has_object_numbers(stats):
-        return describe_classes(DatasetDescription(mask_type="instances"))
+        return describe_classes(describe_objects(stats))
     return classes_from_values({value for s in stats for value in s.value_counts})
 
 
@@ -76,6 +80,16 @@ def _divide(values: Iterable[int], middle: float) -> tuple[list[int], list[int]]
     return [v for v in values if v < middle], [v for v in values if v >= middle]
 
 
+def describe_objects(stats: Iterable[SampleStats]) -> DatasetDescription:
+    """Describe masks that number objects: what the background is, and whether 255 is ignored."""
+    values = {value for s in stats for value in s.value_counts}
+    ignore = (255,) if 255 in values and 254 not in values else None
+    if 0 in values or NO_LABEL not in values:
+        return DatasetDescription(mask_type="instances", ignore=ignore)
+    mapping: dict[MaskValues, str | int] = {NO_LABEL: 0, ValueRange(0, math.inf): 1}
+    return DatasetDescription(names=BINARY_NAMES, label_mapping=mapping, ignore=ignore)
+
+
 def has_object_numbers(stats: Iterable[SampleStats]) -> bool:
     """Return whether mask values number objects: each is one region, and their number differs between masks.
 
@@ -83,8 +97,8 @@ def has_object_numbers(stats: Iterable[SampleStats]) -> bool:
     one region each have none of this: a class occurs in many masks, and others are missing below the highest one. The
     file names of Cellpose suffice.
     """
-    masks = [s for s in stats if any(value > 0 for value in s.value_counts)]
-    numbers = [{value for value in s.value_counts if value > 0} for s in masks]
+    masks = [s for s in stats if list_numbers(s)]
+    numbers = [set(list_numbers(s)) for s in masks]
     highest = [max(values) for values in numbers]
     if any(s.sample.mask_path.stem.endswith("_cp_masks") for s in masks):
         return max(highest) > 1
@@ -100,7 +114,8 @@ def has_object_numbers(stats: Iterable[SampleStats]) -> bool:
 
 def _differ_at_the_end(numbers: Sequence[set[int]], highest: Sequence[int]) -> bool:
     """Return whether sets of numbers have few gaps below their maximum, and differ in their maximum."""
-    if max(highest) - sum(highest) / len(highest) < _MIN_MISSING:
+    num_started = sum(min(values) <= 2 for values in numbers)
+    if num_started < _MIN_STARTED_SHARE * len(numbers) or max(highest) - sum(highest) / len(highest) < _MIN_MISSING:
         return False
     for first in (1, min(highest) + 1):
         num_slots = sum(max(0, end - first) for end in highest)

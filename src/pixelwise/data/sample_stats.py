@@ -82,7 +82,7 @@ class SampleStats:
     flat_counts: dict[int, int] = field(default_factory=dict)
     """Mask value → number of its pixels whose neighbors all have the same value."""
     region_counts: tuple[int, int] = (0, 0)
-    """Number of positive mask values that are one region, and that are several; (0, 0) where they are 1 or 255."""
+    """Number of positive mask values that are one region, and that are several; (0, 0) where none is above 1."""
     color_counts: dict[int, int] = field(default_factory=dict)
     """Packed color → number of pixels, for a color mask where class indices are expected."""
     appearances: dict[int, Array] = field(default_factory=dict)
@@ -238,8 +238,18 @@ def measure_values(stats: SampleStats, mask: Array, values: Array, declared: Cla
     if len(stats.value_counts) > 2:
         stats.between_counts, stats.flat_counts = count_neighbors(mask, values)
     is_listed = declared is not None and all(declared.get_label(v) is not None for v in stats.value_counts)
-    if not is_listed and not {value for value in stats.value_counts if value > 0} <= {1, 255}:
-        stats.region_counts = count_regions(values)
+    if not is_listed and list_numbers(stats) not in ([], [1]):
+        stats.region_counts = count_regions(np.where(values == 255, 0, values) if is_void(stats) else values)
+
+
+def list_numbers(stats: SampleStats) -> list[int]:
+    """Return the positive values of a mask, without 255 where it is not a number like the others."""
+    return [value for value in stats.value_counts if value > 0 and not (value == 255 and is_void(stats))]
+
+
+def is_void(stats: SampleStats) -> bool:
+    """Return whether 255 occurs as the only high value of a mask, as on the borders of objects in VOC."""
+    return 255 in stats.value_counts and 254 not in stats.value_counts
 
 
 def count_regions(values: Array) -> tuple[int, int]:

@@ -74,7 +74,7 @@ class ExportTarget:
         return [self.path, *([self.path.with_suffix(weights_suffix)] if weights_suffix else [])]
 
     def find_states(self) -> dict[Path, tuple[FileState, str]]:
-        """Return what exists in place of each file."""
+        """Return the state of each file."""
         mark = read_mark(self.card)
         states = {self.card: find_mark_state(self.card, "export", self.request)}
         for path in self.model_files:

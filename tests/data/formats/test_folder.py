@@ -282,6 +282,13 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
     assert found.images_without_mask == found.masks_without_image == ()
 
 
+@pytest.mark.parametrize("other", ["labels/a.txt", "Annotations/a.xml"])
+def test_a_folder_of_other_annotations_is_not_one_of_masks(tmp_path: Path, other: str) -> None:
+    assert pairs(plant(tmp_path, "images/a.png", "masks/a.png", other)) == pairs(
+        plant(tmp_path / "x", "images/a.png", "masks/a.png")
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -289,7 +296,7 @@ def test_files_of_equal_stems_are_listed_and_in_no_pair(tmp_path: Path) -> None:
         (["images/a.png"], "contains no mask folder. Name it masks or labels or annotations"),
         (["train/images/a.png"], "train contains no mask folder"),
         (
-            ["images/a.png", "masks/a.png", "labels/a.txt"],
+            ["images/a.png", "masks/a.png", "labels/a.png"],
             r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks'",
         ),
     ],

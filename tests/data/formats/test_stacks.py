@@ -28,7 +28,10 @@ def write_frames(path: Path, frames: Array, **options: Any) -> None:
 
 
 def write_pages_apart(path: Path, pages: Array) -> None:
-    """As programs that write one page after the other."""
+    """As programs that write one page after the other.
+
+    Report: https://github.com/cgohlke/tifffile/issues/30.
+    """
     with tifffile.TiffWriter(path) as writer:
         for page in pages:
             writer.write(page)

@@ -168,9 +168,10 @@ def test_labels_without_names_are_an_error_with_the_file_to_write(tmp_path: Path
     assert dataset.read_labels(dataset.samples[0]).tolist() == make_mask((DOG, *AREA))
 
 
-def test_masks_in_a_folder_named_labels_are_no_text_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["labels", "masks"])
+def test_masks_are_read_where_there_are_text_files_too(tmp_path: Path, folder: str) -> None:
     write_image(tmp_path / "images/a.png")
-    write_image(tmp_path / "labels/a.png")
+    write_image(tmp_path / folder / "a.png")
     write_text(tmp_path / "labels/a.txt", line(0, *SQUARE))
     assert Dataset.load(tmp_path).format == "folder"
 

@@ -10,6 +10,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from pixelwise.data.io.file_info import inspect_file
 from pixelwise.data.io.images import Array, find_stack_axes, read_image, read_mask, read_size
 from pixelwise.errors import DataError
 
@@ -166,6 +167,8 @@ LARGE_CHUNKS = [
     (b"iTXt", b"xml\0\1\0\0\0" + zlib.compress(TEXT)),
     (b"iCCP", b"icc\0\0" + zlib.compress(TEXT)),
 ]
+MANY_CHUNKS = [(b"zTXt", b"xml\0\0" + zlib.compress(bytes(1_000_000)))] * 70
+"""More than 64 MB of text in all, but no chunk of more than 1 MB."""
 
 
 @pytest.mark.parametrize("pixels", [NOISE, NOISE.astype(np.uint16) * 257], ids=["8 bit", "16 bit"])
@@ -182,6 +185,35 @@ def test_png_with_much_text_or_profile_is_read(
     path.write_bytes(add_chunks(content, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
     np.testing.assert_array_equal(read_image(path), pixels[::-1, ::-1])
     assert read_size(path) == (8, 12)
+
+
+def test_png_with_many_texts_is_read(tmp_path: Path) -> None:
+    """Report: https://github.com/d8ahazard/sd_dreambooth_extension/issues/1145."""
+    content = add_chunks(bytes(imagecodecs.png_encode(NOISE)), *MANY_CHUNKS)
+    (tmp_path / "a.png").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), NOISE)
+    assert read_size(tmp_path / "a.png") == (8, 12)
+    assert find_stack_axes(tmp_path / "a.png") == ()
+
+
+def test_an_animation_behind_much_text_is_a_stack(tmp_path: Path) -> None:
+    content = add_chunks(bytes(imagecodecs.apng_encode(np.stack([NOISE, NOISE // 2]))), *LARGE_CHUNKS)
+    (tmp_path / "a.png").write_bytes(content)
+    assert find_stack_axes(tmp_path / "a.png") == (("T", 2),)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", page=1), NOISE // 2)
+
+
+@pytest.mark.parametrize("number", [1, 2, 12])
+@pytest.mark.parametrize("marker", [b"\xff\xd9", b"\xff\xdb"])
+def test_jpeg_with_extra_bytes_before_a_marker_is_complete(tmp_path: Path, marker: bytes, number: int) -> None:
+    """Reports: https://github.com/ultralytics/yolov5/issues/3450 and https://github.com/AlexeyAB/darknet/issues/5293."""
+    Image.fromarray(NOISE).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    expected = read_image(tmp_path / "a.jpg")
+    at = content.rindex(marker) if marker == b"\xff\xd9" else content.index(marker)
+    (tmp_path / "a.jpg").write_bytes(content[:at] + bytes([17]) * number + content[at:])
+    assert not inspect_file(tmp_path / "a.jpg").is_truncated
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
 
 
 ENCODERS = {

@@ -67,7 +67,9 @@ def test_no_type_that_is_read_has_an_advice() -> None:
         (["a.png", "a_mask.npy", "b.png", "b_mask.npy"], []),
         (["a.png", "a_masks.png", "a_seg.npy", "b.png", "b_masks.png", "b_seg.npy"], ["a_seg.npy", "b_seg.npy"]),
         (["a.png", "a.npy"], ["a.npy"]),
-        (["a.png", "b.png", "c.png", "stats.MAT"], ["stats.MAT"]),
+        (["a.png", "a_seg.npy", "b.png", "b_mask.npy"], ["a_seg.npy"]),
+        ([f"{number}.png" for number in range(10)] + ["stats.MAT"], ["stats.MAT"]),
+        ([f"{number}.png" for number in range(9)] + ["9.npy"], []),
         (["a.png"], []),
     ],
 )

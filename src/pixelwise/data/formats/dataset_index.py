@@ -3,6 +3,7 @@
 The functions list files and folders, find the names of splits, read lists, and pair images and masks by name.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from pixelwise.data.description import DatasetDescription, parse_color
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
+from pixelwise.data.io.unread_files import find_companion_arrays
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
 from pixelwise.files import read_bytes, read_text, walk_folders
@@ -241,8 +243,11 @@ def find_files(folder: Path, extensions: Collection[str] | None = None) -> Itera
 
 
 def find_images(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder that have the extension of an image."""
-    return find_files(folder, IMAGE_EXTENSIONS)
+    """Yield all files below a folder that have the extension of an image, without arrays that accompany pictures."""
+    for _, files in itertools.groupby(find_files(folder, IMAGE_EXTENSIONS), lambda path: path.parent):
+        paths = list(files)
+        companions = find_companion_arrays(path.name for path in paths)
+        yield from (path for path in paths if path.name not in companions)
 
 
 def find_foreign_files(folders: Iterable[Path]) -> tuple[Path, ...]:
@@ -250,8 +255,8 @@ def find_foreign_files(folders: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(
         path
         for folder in folders
-        for path in find_files(folder)
-        if not path.name.lower().endswith((*IMAGE_EXTENSIONS, *_SIDECAR_ENDINGS))
+        for path in sorted(set(find_files(folder)) - set(find_images(folder)))
+        if not path.name.lower().endswith(_SIDECAR_ENDINGS)
     )
 
 

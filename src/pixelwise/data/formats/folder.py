@@ -232,6 +232,8 @@ def _find_labels(images: Path, split: Split | None = None) -> Path:
     if manual := _find_folder(parent, MANUAL_FOLDERS):
         return manual
     found = [folder for name in LABEL_FOLDERS if (folder := _find_folder(parent, [name]))]
+    if len(found) > 1:  # such as masks/*.png and annotations/*.xml
+        found = [folder for folder in found if any(find_images(folder))] or found
     if len(found) > 1:
         raise DataError(
             f"{parent} contains several mask folders ({', '.join(p.name for p in found)}). "

@@ -35,10 +35,12 @@ from pixelwise.data.formats.dataset_index import (
     find_files,
     find_images,
     find_split,
+    list_folders,
     list_path_endings,
     read_class_names,
     read_lines,
 )
+from pixelwise.data.formats.folder import LABEL_FOLDERS
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, read_size
 from pixelwise.data.rasterize import DrawnShape, Polygon
 from pixelwise.data.sample import SPLITS, Sample, Split
@@ -107,10 +109,12 @@ def _is_description(path: Path) -> bool:
 
 
 def _has_labels(root: Path) -> bool:
-    """Return whether folders named `labels` have text files of outlines, and no masks."""
-    folders = [folder for folder in (root / "labels", *root.glob("*/labels")) if folder.is_dir()]
-    texts = (path for folder in folders for path in find_files(folder, (".txt",)) if path.name != _CLASSES_FILE)
-    is_masked = any(True for folder in folders for _ in find_images(folder))
+    """Return whether folders named `labels` have text files of outlines, and no folder has masks."""
+    parents, names = (root, *list_folders(root)), (*LABEL_FOLDERS, *map(str.capitalize, LABEL_FOLDERS))
+    folders = [folder for parent in parents for name in names if (folder := parent / name).is_dir()]
+    is_masked = any(any(find_images(folder)) for folder in folders)
+    labels = [folder for folder in folders if folder.name.lower() == "labels"]
+    texts = (path for folder in labels for path in find_files(folder, (".txt",)) if path.name != _CLASSES_FILE)
     return not is_masked and any(_is_label_file(path) for path in islice(texts, 20))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pixelwise.data.io.decoded_image import ORIENTATION
 from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, IMAGE_EXTENSIONS, find_file_type
 from pixelwise.data.io.pictures import iterate_chunks
-from pixelwise.data.io.tiff import Georeference, read_georeference
+from pixelwise.data.io.tiff import Georeference, read_georeference, read_nodata
 
 FORMAT_OF_EXTENSION = {extension: kind.name for kind in FILE_TYPES for extension in kind.extensions}
 
@@ -35,6 +35,8 @@ class FileInfo:
     """True if the end of the file is missing."""
     georeference: Georeference | None = None
     """Place of a TIFF on the map, if it has one."""
+    nodata: tuple[float, ...] = ()
+    """Values that a TIFF declares as missing data."""
 
     def get_color(self, index: int) -> tuple[int, int, int] | None:
         """Return a color of the palette, or None beyond its end."""
@@ -72,7 +74,16 @@ def inspect_bytes(content: bytes) -> FileInfo:
         palette=_read_palette(content, kind) if kind == "GIF" or png_color_type == _PNG_PALETTE else b"",
         is_truncated=truncated,
         georeference=_find_georeference(content) if kind == "TIFF" and not truncated else None,
+        nodata=_find_nodata(content) if kind == "TIFF" and not truncated else (),
     )
+
+
+def _find_nodata(content: bytes) -> tuple[float, ...]:
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            return read_nodata(file.pages.first).values
+    except Exception:  # as above
+        return ()
 
 
 def _find_georeference(content: bytes) -> Georeference | None:

@@ -35,7 +35,7 @@ def decode_picture(file: BinaryIO, *, page: int | None, as_stored: bool) -> Deco
         return _decode_16_bit_png(content, page or 0)
     try:
         return _decode_with_pillow(content, page or 0, as_stored)
-    except ValueError:  # Pillow refuses more than 1 MB of text or color profile, which are not needed
+    except ValueError:  # as in `_open_picture`, for text behind the image
         if not content.startswith(PNG_MAGIC):
             raise
         return _decode_with_pillow(_drop_png_text(content), page or 0, as_stored)
@@ -43,21 +43,35 @@ def decode_picture(file: BinaryIO, *, page: int | None, as_stored: bool) -> Deco
 
 def count_pictures(file: BinaryIO) -> int:
     """Count the pictures of an animated file."""
-    head = file.read(4096)
-    if head.startswith(PNG_MAGIC) and b"acTL" not in head and b"IDAT" in head:
-        return 1  # most files are of this kind
+    if file.read(8) == PNG_MAGIC and not _is_animated_png(file):
+        return 1
     file.seek(0)
-    with Image.open(file, formats=PILLOW_FORMATS) as picture:
-        return int(getattr(picture, "n_frames", 1)) if picture.format != "MPO" else 1
+    with _open_picture(file.read()) as picture:
+        return int(getattr(picture, "n_frames", 1))
+
+
+def _is_animated_png(file: BinaryIO) -> bool:
+    """Walk the chunks from the first one to the data of the image."""
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name in (b"acTL", b"IDAT"):
+            return bool(name == b"acTL")
+        file.seek(length + 4, io.SEEK_CUR)
+    return False
+
+
+def _open_picture(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=PILLOW_FORMATS)
+    except ValueError:  # Pillow refuses more than 1 MB of text or color profile, which are not needed
+        if not content.startswith(PNG_MAGIC):
+            raise
+        return Image.open(io.BytesIO(_drop_png_text(content)), formats=PILLOW_FORMATS)
 
 
 def read_picture_size(content: bytes) -> tuple[int, int]:
     """Return (height, width), upright, from the header."""
-    try:
-        picture = Image.open(io.BytesIO(content), formats=PILLOW_FORMATS)
-    except ValueError:  # as in `decode_picture`
-        picture = Image.open(io.BytesIO(_drop_png_text(content)), formats=PILLOW_FORMATS)
-    with picture:
+    with _open_picture(content) as picture:
         width, height = picture.size
         return (width, height) if picture.getexif().get(ORIENTATION, 1) >= 5 else (height, width)
 
@@ -106,7 +120,7 @@ def decode_heif(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
 
 
 def _decode_with_pillow(content: bytes, page: int, as_stored: bool) -> DecodedImage:
-    with Image.open(io.BytesIO(content), formats=PILLOW_FORMATS) as stored:
+    with _open_picture(content) as stored:
         is_animated = stored.format != "MPO" and getattr(stored, "n_frames", 1) > 1
         is_gray = stored.mode == "L" or _has_gray_palette(stored)
         if is_animated:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pixelwise.data.io import arrays
+from pixelwise.data.io.arrays import decode_mat, decode_npy, decode_npz
 from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, find_file_type
 
 _ADVICE: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +30,7 @@ _OVERVIEWS = (".ovr", ".msk")
 ARRAY_EXTENSIONS = tuple(
     extension
     for kind in FILE_TYPES
-    if kind.decode in (arrays.decode_npy, arrays.decode_npz, arrays.decode_mat)
+    if kind.decode in (decode_npy, decode_npz, decode_mat)
     for extension in kind.extensions
 )
 
@@ -53,11 +53,11 @@ def explain_unread(path: Path) -> str:
 def find_companion_arrays(names: Iterable[str]) -> set[str]:
     """Find the arrays among the image files of a folder that accompany its pictures, such as results of programs.
 
-    An array is taken for an image or mask only if no picture has its name and the pictures are fewer than two for each
-    array.
+    An array is taken for an image or mask unless a picture has its name (also without Cellpose's `_seg`), or there are
+    ten pictures for each array.
     """
     paths = [Path(name) for name in names]
-    found = {path for path in paths if path.suffix.lower() in ARRAY_EXTENSIONS}
-    pictures = {path.stem for path in paths if path not in found}
-    has_pairs = len(pictures) >= 2 * len(found)
-    return {path.name for path in found if has_pairs or path.stem in pictures}
+    arrays = {path for path in paths if path.suffix.lower() in ARRAY_EXTENSIONS}
+    pictures = {path.stem for path in paths if path not in arrays}
+    are_few = len(pictures) >= 10 * len(arrays)
+    return {path.name for path in arrays if are_few or {path.stem, path.stem.removesuffix("_seg")} & pictures}
