@@ -204,7 +204,7 @@ def test_check_with_errors_exits_with_1_and_writes_json(pixelwise: Run, streets:
     assert result.code == 1
     assert "missing_mask" in result.out
     written = json.loads(Path("check.json").read_text())
-    assert set(written) == {"format", "num_images", "classes", "splits", "findings"}
+    assert set(written) == {"format", "num_images", "classes", "splits", "findings", "written_by"}
     assert "missing_mask" in {finding["code"] for finding in written["findings"]}
 
 
@@ -321,7 +321,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         ),
         (["predict", "MODEL", "DATA"], ["-o"]),
         (["convert", "DATA", "-o", "out", "--to", "foldr"], ["unknown value for --to: 'foldr'", "folder"]),
-        (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["already exists and is not empty"]),
+        (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["exists, and Pixelwise did not write it", "--overwrite"]),
         (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
         (["train", "DATA", "--network", "unett", "--steps", "1"], ["unknown network 'unett'", "unet"]),
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),
@@ -463,6 +463,6 @@ def test_geotiffs_with_six_float_bands(pixelwise: Run, tmp_path: Path, trained: 
     result = pixelwise("predict", "run", color, "-o", "out", "--device", "cpu")
     assert result.code == 1
     assert "image is uint8, but the model was trained on float32" in result.out + result.err
-    result = pixelwise("predict", trained, "scenes/images/val/6.tif", "-o", "out", "--device", "cpu")
+    result = pixelwise("predict", trained, "scenes/images/val/6.tif", "-o", "other", "--device", "cpu")
     assert result.code == 1
     assert "image is float32, but the model was trained on uint8" in result.out + result.err

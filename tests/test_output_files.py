@@ -307,6 +307,23 @@ def test_a_folder_is_a_file_of_the_manifest(tmp_path: Path) -> None:
     assert make(tmp_path).find_state(tmp_path / "a.zarr") == ("edited", "")
 
 
+def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: Path) -> None:
+    names = (
+        "trip/a.png",
+        "trip/.b.png.0123456789ab.part",
+        "trip/.a.png.part",
+        ".a.png.0123456789ab.part",
+        "trip/x.part",
+    )
+    removed = ("trip/.a.png.0123456789ab.part", "trip/.a_overlay.png.ba9876543210.part")
+    (tmp_path / "trip" / ".a.png.rows.part").mkdir(parents=True)
+    for name in (*names, *removed):
+        (tmp_path / name).write_text("x")
+    make(tmp_path).remove_unfinished(tmp_path / name for name in ("trip/a.png", "trip/a_overlay.png", "none/c.png"))
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(names)
+
+
 def test_states_that_forbid_replacing_are_errors() -> None:
     paths = [Path("out") / name for name in "abc"]
     foreign = dict.fromkeys(paths, ("foreign", ""))

@@ -33,7 +33,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pixelwise.errors import InvalidArgumentError, PathAccessError
-from pixelwise.files import READ_ERRORS, compute_file_sha256, compute_sha256, read_json, write_atomically
+from pixelwise.files import (
+    READ_ERRORS,
+    compute_file_sha256,
+    compute_sha256,
+    read_json,
+    remove_temporary_files,
+    write_atomically,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -426,6 +433,13 @@ class OutputManifest:
         for path, (state, _) in states.items():
             if state == "other":
                 remove_path(path)
+        self.remove_unfinished(states)
+
+    def remove_unfinished(self, targets: Iterable[Path]) -> None:
+        """Remove temporary files that killed processes left for these targets. No process may be writing them."""
+        paths = set(targets)
+        for folder in {path.parent for path in paths if path.parent.is_dir()}:
+            remove_temporary_files(folder, paths.__contains__)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file atomically, and record it; in any thread."""

@@ -43,25 +43,6 @@ def test_a_worker_has_no_summary_files() -> None:
     assert writer.without_summaries() == OutputWriter(folder=Path("out"), kinds=("labels", "overlay"), min_area=3)
 
 
-def test_temporary_files_of_killed_writers_are_removed_and_no_others(tmp_path: Path) -> None:
-    writer = OutputWriter(folder=tmp_path, kinds=("labels", "overlay"))
-    kept = [
-        "trip/a.png",
-        "trip/.b.png.0123456789ab.part",
-        "trip/.a.png.part",
-        ".a.png.0123456789ab.part",
-        "trip/x.part",
-    ]
-    removed = ["trip/.a.png.0123456789ab.part", "trip/.a_overlay.png.ba9876543210.part"]
-    (tmp_path / "trip" / ".a.png.rows.part").mkdir(parents=True)
-    for name in (*kept, *removed):
-        (tmp_path / name).write_text("x")
-    missing = Input(Path("photos/none/c.jpg"), Path("none/c"))  # nothing was written for it yet
-    writer.remove_unfinished([ITEM, missing])
-    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(files) == sorted(kept)
-
-
 def test_a_new_folder_gets_a_manifest(tmp_path: Path) -> None:
     assert begin(tmp_path / "out", resume=True) == set()
     assert list(read_manifest(tmp_path / "out")["requests"].values()) == [FIRST]

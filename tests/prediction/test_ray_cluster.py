@@ -129,7 +129,7 @@ def test_results_are_put_in_order() -> None:
 def make_writer(model: Path, folder: Path) -> OutputWriter:
     folder.mkdir(exist_ok=True)
     writer = OutputWriter(folder=folder, kinds=("labels",), classes=read_spec(model).classes, resumed=True)
-    writer.own_manifest = make_manifest(folder, {"model": read_checksum(model), "precision": "fp32"})
+    writer.manifest = make_manifest(folder, {"model": read_checksum(model), "precision": "fp32"})
     return writer
 
 

@@ -310,6 +310,7 @@ def _describe_export(
             "shape": [batch, height, width, spec.channels],
             "dtype": spec.dtype,
             "units": "the raw units of the training images",
+            **({"nodata": spec.nodata.to_plain()} if spec.nodata else {}),
         },
         "outputs": [{"name": name, **described[name]} for name in outputs],
         "classes": list(spec.classes.names),

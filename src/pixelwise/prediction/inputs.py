@@ -26,18 +26,11 @@ from pixelwise.data.io.images import (
     decode_image_bytes,
 )
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
-from pixelwise.data.io.tiff import (
-    Georeference,
-    GeoTag,
-    read_geo_tags,
-    read_georeference,
-    read_sidecar,
-)
+from pixelwise.data.io.tiff import Georeference, GeoTag, has_place, read_place
 from pixelwise.data.io.unread_files import explain_unread, find_companion_arrays
 from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
-from pixelwise.data.rasters.rasterio_reader import TIFF_EXTENSIONS
 from pixelwise.data.sample import PAGE
 from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
 from pixelwise.files import walk_folders
@@ -87,12 +80,8 @@ class Input:
 
     def list_outputs(self, kinds: Sequence[str]) -> dict[str, str]:
         """Return the outputs among `kinds` that are written, each with the ending of its path after the stem."""
-        outputs = {kind: ENCODERS[kind][0] for kind in kinds if kind in ENCODERS}
-        if "labels" in outputs:
-            outputs["labels"] = ".tif" if self.is_georeferenced else ".png"
-            if outputs["labels"] == ".png":
-                outputs.pop("labels-png", None)
-        return outputs
+        ends = {kind: ENCODERS[kind][0] for kind in _drop_copies(kinds, self.is_georeferenced)}
+        return ends | {"labels": ".tif"} if self.is_georeferenced and "labels" in ends else ends
 
     def list_files(self) -> list[Path]:
         """Return the files that outputs must not replace."""
@@ -118,13 +107,11 @@ class Input:
 
     def read_place(self) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
         """Read where the image is on the map: its affine transform if it has one, and all tags of a GeoTIFF."""
-        if self.url and self.path.suffix.lower() not in TIFF_EXTENSIONS:
-            return None, ()
-        with open_remote(self.url) if self.url else self.path.open("rb") as file:
-            if tags := read_geo_tags(file):
-                file.seek(0)
-                return read_georeference(file), tags
-        return (None, ()) if self.url else read_sidecar(self.path)
+        return read_place(lambda: open_remote(self.url) if self.url else self.path.open("rb"), self.source)
+
+    def has_place(self) -> bool:
+        """Return whether the file, or one next to it, says where the image is on the map, rightly or not."""
+        return has_place(self.read_place)
 
     def open(self) -> BinaryIO:
         """Open the encoded file."""
@@ -232,8 +219,13 @@ class VideoInput(Input):
 
 def list_frame_outputs(kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the outputs among `kinds` that each frame of a video has: all but the overlay, which is one video."""
-    same = ("labels-png",) if "labels" in kinds else ()
-    return tuple(kind for kind in kinds if kind in ENCODERS and kind not in ("overlay", *same))
+    return tuple(kind for kind in _drop_copies(kinds) if kind != "overlay")
+
+
+def _drop_copies(kinds: Sequence[str], is_georeferenced: bool = False) -> list[str]:
+    """Return the outputs of one image without those that another output writes to the same file."""
+    copy = "labels-png" if "labels" in kinds and not is_georeferenced else ""
+    return [kind for kind in kinds if kind in ENCODERS and kind != copy]
 
 
 def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, videos: bool = False) -> list[Input]:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
-from pixelwise.files import remove_temporary_files, write_atomically
+from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
 from pixelwise.output_files import OutputClaim, OutputManifest
@@ -76,7 +76,7 @@ class OutputWriter:
     fill_holes: bool = False
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
-    own_manifest: OutputManifest | None = None
+    manifest: OutputManifest = field(default=cast(OutputManifest, None))
     resumed: bool = False
     """True if outputs of the same request are kept."""
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
@@ -85,12 +85,6 @@ class OutputWriter:
         require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
         require_known("label values", [self.label_values], get_args(LabelValues))
         require_min_area(self.min_area)
-
-    @property
-    def manifest(self) -> OutputManifest:
-        """Return the manifest of the folder."""
-        assert self.own_manifest is not None, "begin was not called"
-        return self.own_manifest
 
     @property
     def needs_probabilities(self) -> bool:
@@ -151,7 +145,7 @@ class OutputWriter:
         if shard_of is not None:
             self.kinds = tuple(kind for kind in self.kinds if kind in ENCODERS)
         self.classes, self.resumed = classes, resume
-        self.own_manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
+        self.manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
         complete = {item for item in inputs if resume and self._is_complete(item)}
         remaining = [item for item in inputs if item not in complete]
@@ -161,7 +155,6 @@ class OutputWriter:
             (*targets, *frames, *self._list_summary_paths().values()),
             overwrite=overwrite,
         )
-        self.remove_unfinished(remaining)
         return complete
 
     def write(self, item: Input, image: Array, prediction: Prediction, missing: Array | None = None) -> WrittenFiles:
@@ -256,12 +249,6 @@ class OutputWriter:
     def without_summaries(self) -> "OutputWriter":
         """Return a writer for a process that predicts only some of the inputs."""
         return replace(self, kinds=tuple(kind for kind in self.kinds if kind in ENCODERS), summaries={})
-
-    def remove_unfinished(self, inputs: Iterable[Input]) -> None:
-        """Remove temporary files that killed processes left for these inputs. No process may be writing them."""
-        targets = {path for item in inputs for path in self.list_paths(item).values()}
-        for folder in {path.parent for path in targets if path.parent.is_dir()}:
-            remove_temporary_files(folder, targets.__contains__)
 
     def _postprocess(self, prediction: Prediction) -> Array:
         changes = self.min_area > 1 or self.fill_holes

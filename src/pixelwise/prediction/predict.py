@@ -9,7 +9,7 @@ from typing import ClassVar, get_args
 
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.devices import Precision
-from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
@@ -142,7 +142,7 @@ def predict_files(
             elif needs_windows(item.path, can_use_windows):
                 item = RasterInput(item.path, item.stem)
         if "labels" in writer.kinds and not isinstance(item, RasterInput | VideoInput):
-            item = mark_georeferenced(item)
+            item = replace(item, is_georeferenced=item.has_place())
         found[index] = item
     for option, given in (("--resume", resume), ("--shard", shard), ("--cluster", executor.writes_elsewhere)):
         if given:
@@ -189,16 +189,6 @@ def predict_files(
         next(results, None)  # lets the executor clean up after the last input
         written += writer.finish(is_shard=shard is not None)
     return PredictReport(written=tuple(written), failures=tuple(failures), skipped=len(complete))
-
-
-def mark_georeferenced(item: Input) -> Input:
-    """Return the input, marked if its file or a file next to it says where it is on the map."""
-    try:
-        return replace(item, is_georeferenced=bool(item.read_place()[1]))
-    except DataError:  # of a world file, which is reported when the labels are written
-        return replace(item, is_georeferenced=True)
-    except Exception:  # of a damaged image, which is reported when it is read
-        return item
 
 
 def _count_images(item: Input) -> int:

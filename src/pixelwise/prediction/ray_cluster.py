@@ -227,7 +227,7 @@ class RayExecutor(LocalExecutor):
             raise InvalidArgumentError(
                 f"The cluster failed ({_describe_error(error)}). Finished outputs stay; continue with --resume."
             ) from error
-        writer.remove_unfinished(inputs)
+        writer.manifest.remove_unfinished(path for item in inputs for path in writer.list_paths(item).values())
 
     def close(self) -> None:
         """Leave the cluster, unless the connection existed before."""
@@ -252,7 +252,7 @@ class RayExecutor(LocalExecutor):
         # Parts of images are resumed: those that exist after the start belong to this job.
         folder = writer.folder.absolute()
         manifest = writer.manifest.for_worker(folder)
-        theirs = replace(writer.without_summaries(), folder=folder, own_manifest=manifest, resumed=True)
+        theirs = replace(writer.without_summaries(), folder=folder, manifest=manifest, resumed=True)
         rows = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
         results = self.ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map_batches(
             predict_chunks,

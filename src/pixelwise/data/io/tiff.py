@@ -7,7 +7,7 @@ and its EPSG code. `read_geo_tags` copies everything that says where an image is
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -268,7 +268,35 @@ def _read_upright_tags(file: BinaryIO) -> Any:
         return None if tags.valueof(ORIENTATION, 1) != 1 else tags
 
 
-def read_sidecar(image: Path) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
+Place = tuple[Georeference | None, tuple[GeoTag, ...]]
+"""Where an image is on the map: its affine transform, if it has one, and all tags of a GeoTIFF that say it."""
+
+
+def read_place(open_image: Callable[[], BinaryIO], path: Path | None) -> Place:
+    """Read where an image is on the map, from its file or else from the files next to it.
+
+    Args:
+        open_image: Opens the image.
+        path: Path of the image; None if it is behind a URL.
+    """
+    with open_image() as file:
+        if tags := read_geo_tags(file):
+            file.seek(0)
+            return read_georeference(file), tags
+    return read_sidecar(path) if path else (None, ())
+
+
+def has_place(read: Callable[[], Place]) -> bool:
+    """Return whether an image has a place on the map; also if a file next to it is damaged, which reading reports."""
+    try:
+        return bool(read()[1])
+    except DataError:
+        return True
+    except Exception:  # of a damaged image, which decoding reports
+        return False
+
+
+def read_sidecar(image: Path) -> Place:
     """Read the georeference that GIS programs write next to an image: NAME.aux.xml, or a world file with its .prj.
 
     Returns:
