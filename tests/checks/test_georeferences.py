@@ -12,6 +12,7 @@ import pytest
 from pixelwise.checks.findings import Finding
 from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.rasters.rasterio_reader import use_gdal
 from pixelwise.data.scan import scan_dataset
 
@@ -140,6 +141,17 @@ def test_masks_are_brought_to_the_orientation_of_their_images(
     for number, (image, labels) in enumerate(Dataset.load(root)):
         np.testing.assert_array_equal(labels, np.flip(draw(number)[1], image_flips))
         assert ((image[..., 0] >= 150) == (labels == 1)).all()
+
+
+def test_masks_of_several_folders_are_flipped_once(tmp_path: Path) -> None:
+    """Where names match by name, masks are read as labels of each folder first."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, names in zip(folders, ("[sky, tree]", "[tree, sky]"), strict=True):
+        write(folder, mask_place=flip((0,)), mask_flips=(0,))
+        (folder / "dataset.yaml").write_text(f"names: {names}")
+    dataset = load_datasets(folders)
+    for index, (image, labels) in enumerate(dataset):
+        assert ((image[..., 0] >= 150) == (labels == (1 if index < 4 else 0))).all()
 
 
 def test_the_fix_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

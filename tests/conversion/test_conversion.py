@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from pixelwise.api import convert
@@ -172,3 +173,21 @@ def test_notes_are_logged(make: Make, tmp_path: Path) -> None:
     with use_reporter(recorder):
         result = convert(make(), tmp_path / "out", to="yolo")
     assert recorder.messages == [f"note: {result.notes[0]}"]
+
+
+def test_a_mask_next_to_an_image_stays_in_the_labels(tmp_path: Path) -> None:
+    """GDAL's file a.tif.msk is not copied; its pixels are filled and ignored."""
+    valid = np.ones((20, 20), np.uint8)
+    valid[:, 15:] = 0
+    for number in range(4):
+        image = np.random.default_rng(number).integers(1, 99, (20, 20, 3), np.uint8)
+        (tmp_path / "s/images").mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tmp_path / f"s/images/{number}.tif", image, photometric="rgb")
+        tifffile.imwrite(tmp_path / f"s/images/{number}.tif.msk", valid * 255)
+        write_png(tmp_path / f"s/masks/{number}.png", (image[..., 0] > 50).astype(np.uint8))
+    source = Dataset.load(tmp_path / "s")
+    convert(tmp_path / "s", tmp_path / "out", to="folder")
+    for (image, labels), (expected, expected_labels) in zip(Dataset.load(tmp_path / "out"), source, strict=True):
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(labels, expected_labels)
+        assert (labels[:, 15:] == 255).all()

@@ -176,3 +176,22 @@ def test_nnunet_writes_other_channels_separately(tmp_path: Path) -> None:
     found = [read_values(tmp_path / f"out/imagesTr/b_{channel:04}.png") for channel in range(5)]
     assert np.array_equal(np.stack(found, -1), bands)
     assert json.loads((tmp_path / "out/dataset.json").read_text())["channel_names"]["4"] == "4"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_nnunet_has_tiffs_of_float_images(tmp_path: Path, channels: int) -> None:
+    import tifffile
+
+    for seed, name in enumerate(("a", "b")):
+        bands = np.random.default_rng(seed).normal(size=(8, 9, channels)).astype(np.float32)
+        (tmp_path / "s/images").mkdir(parents=True, exist_ok=True)
+        form = {"planarconfig": "contig"} if channels > 1 else {}
+        tifffile.imwrite(tmp_path / f"s/images/{name}.tif", bands.squeeze(), photometric="minisblack", **form)
+        write_png(tmp_path / f"s/masks/{name}.png", (bands[..., 0] > 0).astype(np.uint8))
+    convert(tmp_path / "s", tmp_path / "out", to="nnunet")
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["file_ending"] == ".tif"
+    for (image, labels), (expected, expected_labels) in zip(
+        Dataset.load(tmp_path / "out"), Dataset.load(tmp_path / "s"), strict=True
+    ):
+        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(labels, expected_labels)

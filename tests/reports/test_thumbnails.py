@@ -159,12 +159,14 @@ def test_files_without_a_partner(tmp_path: Path) -> None:
 
 class _Floats(SampleReader):
     def decode_image(self, sample: Sample) -> DecodedImage:
-        pixels = np.linspace(-500, 500, 40 * 80).reshape(40, 80, 1)
+        pixels = np.linspace(-500, 500, 40 * 80, dtype=np.float32).reshape(40, 80, 1)
         pixels[0, :3, 0] = np.nan, np.inf, -np.inf
+        pixels[0, 3:] = -9999
+        pixels[-1] = 1e20
         return DecodedImage(pixels=pixels, alpha=False)
 
 
-def test_images_with_nan_and_infinity(tmp_path: Path) -> None:
+def test_images_with_values_of_missing_data(tmp_path: Path) -> None:
     dataset = write_pair(tmp_path, GRAY, halves(0, 1))
     dataset = replace(dataset, index=replace(dataset.index, reader=_Floats()))
     shown = decode_panel(draw_pair(dataset, dataset.samples[0]).panels[0])

@@ -125,11 +125,14 @@ def _encode_sample(dataset: Dataset, sample: Sample) -> EncodedSample:
     try:
         stored = decode_image_bytes(content, sample.image_location)
         has_nan = decoded.pixels.dtype.kind == "f"
-        is_same = stored.alpha == decoded.alpha and np.array_equal(stored.pixels, decoded.pixels, equal_nan=has_nan)
+        has_mask = stored.masked is not None
+        is_same = stored.alpha == decoded.alpha and has_mask == (decoded.masked is not None)
+        is_same = is_same and np.array_equal(stored.pixels, decoded.pixels, equal_nan=has_nan)
     except READ_ERRORS:
         pass  # such as a text file that refers to the image
     if not suffix or not is_same:
-        content, suffix = encode_image(decoded.pixels)
+        is_filled = decoded.nodata or decoded.masked is not None  # a new file would not declare missing data
+        content, suffix = encode_image(pixels if is_filled else decoded.pixels)
     return EncodedSample(sample=sample, image=content, suffix=suffix, pixels=pixels, labels=labels)
 
 

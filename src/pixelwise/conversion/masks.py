@@ -11,6 +11,7 @@ from pixelwise.conversion.writer import (
     EncodedSample,
     encode_image,
     encode_mask,
+    encode_tiff,
     format_description,
     make_flat_names,
     make_nested_name,
@@ -127,8 +128,8 @@ def _make_key(sample: Sample) -> str:
 class NnUNetWriter:
     """Writer of imagesTr, labelsTr and dataset.json, and of imagesTs and labelsTs for test images.
 
-    A gray or RGB image is one PNG; otherwise each channel is one. Ignored pixels have the highest label, named
-    `ignore`.
+    A gray or RGB image is one PNG; otherwise each channel is one. Images and labels of a float dataset are TIFF.
+    Ignored pixels have the highest label, named `ignore`.
     """
 
     def __init__(self, root: Path, dataset: Dataset) -> None:
@@ -138,19 +139,23 @@ class NnUNetWriter:
         self.names = make_flat_names(dataset.samples)
         self.num_training = self.num_validation = 0
         self.has_ignored = False
+        self.suffix = ".png"
+        """Of all files, as nnU-Net requires it."""
 
     def add(self, encoded: EncodedSample) -> None:
         name, part = self.names[encoded.sample], "Ts" if encoded.split == "test" else "Tr"
-        if self.dataset.channels in (1, 3):
+        is_float = encoded.pixels.dtype.kind == "f"
+        encode, self.suffix = (encode_tiff, ".tif") if is_float else (encode_png, ".png")
+        if self.dataset.channels in (1, 3) and not is_float:
             images = [encode_image(encoded.pixels)[0]]
         else:
-            images = [encode_png(channel) for channel in np.moveaxis(encoded.pixels, 2, 0)]
+            images = [encode(channel) for channel in np.moveaxis(encoded.pixels, 2, 0)]
         for number, image in enumerate(images):
-            write_file(self.root / f"images{part}" / f"{name}_{number:04}.png", image)
+            write_file(self.root / f"images{part}" / f"{name}_{number:04}{self.suffix}", image)
         num_classes = len(self.dataset.classes.names)
         ignored = encoded.labels == self.dataset.classes.ignore_index
         labels = np.where(ignored, num_classes, encoded.labels).astype(np.uint16 if num_classes > 255 else np.uint8)
-        write_file(self.root / f"labels{part}" / f"{name}.png", encode_png(labels))
+        write_file(self.root / f"labels{part}" / f"{name}{self.suffix}", encode(labels))
         self.has_ignored |= bool(ignored.any())
         self.num_training += part == "Tr"
         self.num_validation += encoded.split == "val"
@@ -162,7 +167,7 @@ class NnUNetWriter:
             "channel_names": {str(number): name for number, name in enumerate(channel_names)},
             "labels": {name: index for index, name in enumerate((*names, *["ignore"] * self.has_ignored))},
             "numTraining": self.num_training,
-            "file_ending": ".png",
+            "file_ending": self.suffix,
             "overwrite_image_reader_writer": "NaturalImage2DIO",
         }
         write_file(self.root / "dataset.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -58,16 +58,22 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def encode_image(pixels: Array) -> tuple[bytes, str]:
-    """Encode (H, W, C) without loss: integers of 1 or 3 channels as PNG, else TIFF. Return it and its suffix."""
+    """Encode (H, W, C) without loss: PNG for 1 or 3 channels of integers, else TIFF. Return it and its suffix."""
     channels = pixels.shape[2]
-    pixels = pixels[..., 0] if channels == 1 else pixels
-    if channels in (1, 3) and pixels.dtype.kind == "u":
-        is_direct = channels == 1 or pixels.dtype == np.uint8
-        return encode_png(pixels) if is_direct else bytes(imagecodecs.png_encode(pixels)), ".png"
+    if channels not in (1, 3) or pixels.dtype.kind == "f":
+        return encode_tiff(pixels), ".tif"
+    if channels == 1:
+        return encode_png(pixels[..., 0]), ".png"
+    return encode_png(pixels) if pixels.dtype == np.uint8 else bytes(imagecodecs.png_encode(pixels)), ".png"
+
+
+def encode_tiff(pixels: Array) -> bytes:
+    """Encode (H, W) or (H, W, C) of any type as TIFF."""
     buffer = io.BytesIO()
-    form = None if channels == 1 else "contig"
-    tifffile.imwrite(buffer, pixels, photometric="minisblack", planarconfig=form, compression="zlib")
-    return buffer.getvalue(), ".tif"
+    stored = pixels[..., 0] if pixels.shape[2:] == (1,) else pixels
+    layout = "contig" if stored.ndim == 3 else None
+    tifffile.imwrite(buffer, stored, photometric="minisblack", planarconfig=layout, compression="zlib")
+    return buffer.getvalue()
 
 
 def make_nested_name(sample: Sample) -> str:

@@ -20,7 +20,6 @@ from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
-from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
@@ -293,7 +292,7 @@ class Dataset:
         A mask that is south-up on the map, while its image is north-up, is flipped, and the reverse.
         """
         mask = mark_unlabeled(self.index.reader.read_mask(sample), self.mapped_values)
-        mask = np.ascontiguousarray(np.flip(mask, find_mask_flips(sample.image_path, sample.mask_path)))
+        mask = np.ascontiguousarray(np.flip(mask, self.index.reader.find_flips(sample)))
         return ignore_pixels(mask, sample.ignore_mask_path) if sample.ignore_mask_path else mask
 
     def read_image(self, sample: Sample) -> Array:

@@ -11,6 +11,7 @@ from pixelwise.data.classes import Classes, Color, mask_values
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
+from pixelwise.data.sample_stats import find_suspects
 from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
@@ -136,7 +137,7 @@ def _shrink(pixels: Array, interpolation: int = cv2.INTER_AREA) -> Array:
 
 def _draw_image(image: Array) -> Array:
     if image.dtype.kind == "f":
-        image = np.nan_to_num(image, posinf=0, neginf=0)
+        image = find_suspects(image, None)[3]  # values of missing data would take the whole range of grays
     return _shrink(to_display_image(image))
 
 

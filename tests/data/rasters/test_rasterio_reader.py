@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,16 @@ def test_windows_are_as_in_the_whole_image(
         assert raster.find_missing(slice(34, 40), slice(0, 30)) is None
 
 
-def write_with_mask(path: Path) -> None:
-    """Write an image with an inner mask, as GDAL does."""
+def write_with_mask(path: Path, *, is_inner: bool = True) -> None:
+    """Write an image with a mask, as GDAL does: inside, or in a file next to it."""
     image = pixels()
     form = {"driver": "GTiff", "height": 40, "width": 30, "count": 3, "dtype": "uint8"}
-    with use_gdal(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **form) as file:
+    with use_gdal(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=is_inner), rasterio.open(path, "w", **form) as file:
         file.write(image.transpose(2, 0, 1))
         valid = np.ones((40, 30), bool)
         valid[3:20, 5:9] = False
         file.write_mask(valid)
+    assert path.with_name(f"{path.name}.msk").exists() is not is_inner
 
 
 def write_with_alpha(path: Path) -> None:
@@ -115,6 +117,7 @@ def write_undeclared(path: Path) -> None:
     ("write_file", "given"),
     [
         (write_with_mask, []),
+        (partial(write_with_mask, is_inner=False), []),
         (write_with_alpha, "alpha"),
         (write_undeclared, [-9999, "nan"]),
         (write_undeclared, {1: -9999, 2: [-9999, "nan"], 3: -9999}),

@@ -9,10 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pixelwise.data.description import DatasetDescription, parse_color
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, DecodedImage, decode_image_bytes, read_mask_bytes
+from pixelwise.data.io.images import (
+    IMAGE_EXTENSIONS,
+    Array,
+    DecodedImage,
+    add_mask_file,
+    decode_image_bytes,
+    read_mask_bytes,
+)
+from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.io.unread_files import find_companion_arrays
 from pixelwise.data.sample import SPLITS, Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
@@ -27,11 +35,16 @@ class SampleReader:
 
     def decode_image(self, sample: Sample) -> DecodedImage:
         """Read the image as stored, with its alpha channel."""
-        return decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        decoded = decode_image_bytes(self.read_image_bytes(sample), sample.image_location)
+        return decoded if sample.image_entry else add_mask_file(decoded, sample.image_path)
 
     def read_mask(self, sample: Sample) -> Array:
         """Read the mask as (H, W) values or (H, W, 3) colors, masked where the file declares missing data."""
         return read_mask_bytes(self.read_mask_bytes(sample), sample.mask_location)
+
+    def find_flips(self, sample: Sample) -> tuple[int, ...]:
+        """Find the axes along which the mask is flipped against its image, as their georeferences say."""
+        return find_mask_flips(sample.image_path, sample.mask_path)
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         """Read the encoded image file."""
@@ -169,23 +182,18 @@ def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
 def remove_aliases(index: DatasetIndex) -> DatasetIndex:
     """Return the index with every file once: links to folders may give it several paths."""
     samples = remove_sample_aliases(index.samples)
-    others = (index.images_without_mask, index.masks_without_image, index.same_stem, index.outside_splits)
-    used = {os.path.realpath(path) for s in samples for path in (s.image_path, s.mask_path)} if any(others) else set()
+    kinds = ("images_without_mask", "unlabeled_images", "masks_without_image", "same_stem", "outside_splits")
+    others: dict[str, Sequence[Path]] = {kind: getattr(index, kind) for kind in kinds}
+    is_needed = any(others.values())
+    used = {os.path.realpath(path) for s in samples for path in s.paths} if is_needed else set()
     identify = _make_identity()
 
     def select(paths: Sequence[Path]) -> tuple[Path, ...]:
         unused = {identify(path): path for path in reversed(paths) if os.path.realpath(path) not in used}
         return tuple(reversed(unused.values()))
 
-    without_mask, without_image, same_stem, outside = map(select, others)
-    return replace(
-        index,
-        samples=tuple(samples),
-        images_without_mask=without_mask,
-        masks_without_image=without_image,
-        same_stem=same_stem,
-        outside_splits=outside,
-    )
+    selected: dict[str, Any] = {kind: select(paths) for kind, paths in others.items()}
+    return replace(index, samples=tuple(samples), **selected)
 
 
 def remove_sample_aliases(samples: Iterable[Sample]) -> list[Sample]:

@@ -2,8 +2,8 @@
 
 Images are (H, W, C) uint8, uint16 or float32; other real numbers become float32 without scaling. Masks are (H, W)
 integers as stored (in a palette mask: the palette index), float64 if they contain fractions, or (H, W, 3) if they are
-coded by color. Pixels that are NaN or the file's nodata value have no label: they are `NO_LABEL`, or NaN among
-fractions. The EXIF rotation is applied to both.
+coded by color. Pixels that are NaN, infinite, -3.4e38 or the file's nodata value have no label: they are `NO_LABEL`, or
+NaN among fractions. The EXIF rotation is applied to both.
 
 A stack is a file of several images, its pages: a TIFF of several pages, an animation, a volume.
 """
@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pixelwise.data.io import arrays, dicom, pictures, tiff
-from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, too_large
+from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, merge_masks, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
 from pixelwise.errors import DataError
@@ -219,12 +219,28 @@ def read_image(path: Path, channels: int | None = None, page: int | None = None)
     Raises:
         PathNotFoundError, PathAccessError, DataError: The file does not exist, is not readable or is damaged.
     """
-    return _read_file(path, lambda file: _decode_image(file, channels, page).fill_missing(channels)[0])
+    decoded = decode_image(path, channels, page)
+    try:
+        return decoded.fill_missing(channels)[0]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def decode_image(path: Path, channels: int | None = None, page: int | None = None) -> DecodedImage:
     """Read an image file as stored, with alpha and missing data."""
-    return _read_file(path, lambda file: _decode_image(file, channels, page))
+    decoded = _read_file(path, lambda file: _decode_image(file, channels, page))
+    return decoded if page is not None else add_mask_file(decoded, path)
+
+
+def add_mask_file(decoded: DecodedImage, path: Path) -> DecodedImage:
+    """Return an image with the mask that GDAL stores next to its file, such as a.tif.msk, if there is one."""
+    mask_path = path.with_name(f"{path.name}.msk")
+    if not mask_path.is_file():
+        return decoded
+    masked = _read_file(mask_path, _decode_image).pixels[..., :1] == 0
+    if masked.shape[:2] != decoded.pixels.shape[:2]:
+        raise DataError(f"{mask_path}: its size differs from that of {path.name}. Remove it, or write it again.")
+    return replace(decoded, masked=merge_masks(decoded.masked, masked))
 
 
 def read_mask(path: Path, page: int | None = None) -> Array:
@@ -355,15 +371,15 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
     missing = decoded.find_missing(None)[1]
     if pixels.dtype.kind == "f":
-        unlabeled = np.isnan(pixels) if missing is None else np.isnan(pixels) | missing
         pixels = pixels.astype(np.float64)
-        labeled = pixels[~unlabeled]
-        _require_range(labeled, num_channels)
-        if (labeled != np.rint(labeled)).any():
-            return np.where(unlabeled, np.nan, pixels)[..., 0]
-        pixels = np.where(np.abs(pixels) <= MAX_MASK_VALUE, pixels, NO_LABEL)
+        is_id = np.abs(pixels) <= MAX_MASK_VALUE  # not NaN, nor -3.4e38, which marks missing data
+        pixels = np.where(is_id, pixels, NO_LABEL)
+        labeled = pixels[is_id if missing is None else is_id & ~missing]
+        if num_channels == 1 and (labeled != np.rint(labeled)).any():
+            return np.where(is_id if missing is None else is_id & ~missing, pixels, np.nan)[..., 0]
     else:
-        _require_range(pixels if missing is None else pixels[~missing], num_channels)
+        labeled = pixels if missing is None else pixels[~missing]
+    _require_range(labeled, num_channels)
     values = _shrink_dtype(pixels) if num_channels == 3 else _shrink_dtype(pixels[..., 0])
     return values if missing is None else np.ma.masked_array(values, missing.reshape(values.shape))
 

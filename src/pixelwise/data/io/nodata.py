@@ -1,5 +1,6 @@
 """Values of missing data in images: those that a file declares, or `nodata` of dataset.yaml and of a model."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,7 +118,8 @@ def _as_list(given: object) -> list[object]:
 def _parse_value(given: object) -> float:
     if isinstance(given, int | float | str) and not isinstance(given, bool):
         try:
-            return float(given)  # YAML reads nan and 1e20 as texts
+            value = float(given)  # YAML reads nan and 1e20 as texts
+            return math.nan if math.isnan(value) else value  # one object, so that equal settings are equal
         except ValueError:
             pass
     raise DataError(
