@@ -1,11 +1,11 @@
 """A dataset of several folders: their samples together, with classes matched by name."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from itertools import pairwise, permutations
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import chain, pairwise, permutations
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -55,22 +55,18 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
     channel_files = _require_equal("files per channel", {d.root: d.index.channel_files for d in datasets})
     classes, is_raw, faults = _join_classes(datasets)
 
-    def concatenate(get: Callable[[DatasetIndex], Iterable[T]]) -> tuple[T, ...]:
-        return tuple(item for dataset in datasets for item in get(dataset.index))
-
+    others: dict[str, Any] = {
+        item.name: tuple(chain.from_iterable(getattr(dataset.index, item.name) for dataset in datasets))
+        for item in fields(DatasetIndex)
+        if item.name not in ("samples", "faults") and isinstance(getattr(datasets[0].index, item.name), tuple)
+    }
     index = DatasetIndex(
         samples=tuple(sorted(_name_in_folder(s, d.root.relative_to(root)) for d in datasets for s in d.samples)),
-        images_without_mask=concatenate(lambda index: index.images_without_mask),
-        unlabeled_images=concatenate(lambda index: index.unlabeled_images),
-        pairing_notes=concatenate(lambda index: index.pairing_notes),
-        pairing_hint=" ".join(filter(None, (dataset.index.pairing_hint for dataset in datasets))),
-        masks_without_image=concatenate(lambda index: index.masks_without_image),
-        same_stem=concatenate(lambda index: index.same_stem),
-        outside_splits=concatenate(lambda index: index.outside_splits),
-        foreign_files=concatenate(lambda index: index.foreign_files),
-        faults=(*concatenate(lambda index: index.faults), *faults),
+        faults=(*chain.from_iterable(dataset.index.faults for dataset in datasets), *faults),
         reader=_JoinedReader(datasets, None if is_raw else classes),
+        pairing_hint=" ".join(filter(None, (dataset.index.pairing_hint for dataset in datasets))),
         channel_files=bool(channel_files),
+        **others,
     )
     return Dataset(
         root=root,

@@ -47,10 +47,10 @@ def exclude_invalid(dataset: Dataset) -> tuple[Dataset, tuple[Exclusion, ...]]:
     """
     scanned = scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
     errors = run_checks(scanned).errors
-    for error in errors:
-        logger.info(f"error: {error.message} {error.fix}")
     if misread := [f"{error.message} {error.fix}" for error in errors if error.code in REFUSED_CODES]:
         raise DataError("\n".join([*misread, "--skip-invalid does not leave out these masks."]))
+    for error in errors:
+        logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED_CODES]
     exclusions = (*_exclude_pairs(scanned, blocking), *_exclude_unpaired(dataset, blocking))
     for exclusion in exclusions:

@@ -87,3 +87,14 @@ def test_lists_without_masks_are_not_recognized(tmp_path: Path) -> None:
     text(tmp_path / "train.txt", "images/a.png\nimages/b.png\n")
     text(tmp_path / "val.txt", "")
     assert not can_read(tmp_path)
+
+
+def test_a_test_list_may_be_without_masks(tmp_path: Path) -> None:
+    """As PaddleSeg writes it."""
+    for split in ("train", "val", "test"):
+        pairs(tmp_path, (0, 1), (f"pictures/{split}.png", f"truth/{split}.png"))
+        text(tmp_path / f"{split}.txt", f"pictures/{split}.png{f' truth/{split}.png' * (split != 'test')}\n")
+    found = find_pairs(tmp_path)
+    assert ([s.split for s in found.samples], found.images_without_mask, found.faults) == (["train", "val"], (), ())
+    text(tmp_path / "test.txt", "pictures/gone.png\n")
+    assert find_pairs(tmp_path).faults[0].files == (tmp_path / "test.txt: pictures/gone.png",)

@@ -183,6 +183,24 @@ def test_the_first_fold_of_nnunet(tmp_path: Path) -> None:
     assert "of whose 4 folds the first is used: splits_final.json" in get_findings(tmp_path)["split_lists"].message
 
 
+def test_a_test_split_without_masks(tmp_path: Path) -> None:
+    pairs(
+        tmp_path,
+        (0, 1),
+        *((f"{split}/images/{n}.png", f"{split}/masks/{n}.png") for split, n in (("train", "a"), ("val", "b"))),
+    )
+    write_png(tmp_path / "test/images/c.png", image())
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        text(tmp_path / f"{split}.txt", f"{name}\n")
+    index = Dataset.load(tmp_path).index
+    assert (index.unlabeled_images, index.images_without_mask) == ((tmp_path / "test/images/c.png",), ())
+    assert index.faults == ()
+    text(tmp_path / "train.txt", "a\nc\n")
+    text(tmp_path / "test.txt", "")
+    index = Dataset.load(tmp_path).index
+    assert (index.unlabeled_images, index.images_without_mask) == ((), (tmp_path / "test/images/c.png",))
+
+
 def test_trainval_is_train_without_val(root: Path) -> None:
     write_lists(root, names=("trainval.txt", "val.txt", "test.txt"))
     text(root / "trainval.txt", "\n".join(SPLITS["train"] + SPLITS["val"]))

@@ -50,7 +50,8 @@ def can_read(root: Path) -> bool:
 
 def find_pairs(root: Path) -> DatasetIndex:
     missing: list[Path] = []
-    index = pair_files([_read_list(root, split, path, missing) for split, path in _find_lists(root).items()])
+    parts = [_read_list(root, split, path, missing) for split, path in _find_lists(root).items()]
+    index = pair_files(parts)
     is_camvid = all(_VIDEO_NAMES.match(sample.image_path.name) for sample in index.samples)
     return replace(
         index,
@@ -76,11 +77,11 @@ def _find_first_pair(path: Path) -> list[str]:
 def _read_list(root: Path, split: Split, path: Path, missing: list[Path]) -> SplitFiles:
     images: dict[str, list[Path]] = {}
     labels: dict[str, list[Path]] = {}
-    for texts in _read_pairs(path):
+    for texts in _read_pairs(path, has_masks=split != "test"):
         image, label = (_find_below(root, text) for text in texts)
         existing = image or label
         if existing is None:
-            missing.append(Path(format_location(str(path), " ".join(texts))))
+            missing.append(Path(format_location(str(path), " ".join(texts).strip())))
             continue
         name = existing.relative_to(root).with_suffix("").as_posix().removeprefix(f"{split}/")
         for files, found in ((images, image), (labels, label)):
@@ -89,10 +90,12 @@ def _read_list(root: Path, split: Split, path: Path, missing: list[Path]) -> Spl
     return SplitFiles(images=images, labels=labels, split=split)
 
 
-def _read_pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield images and their masks; some lists have all their pairs in one line."""
+def _read_pairs(path: Path, has_masks: bool) -> Iterator[tuple[str, str]]:
+    """Yield images and their masks, which may be missing in test; some lists have all their pairs in one line."""
     for number, line in read_lines(path):
         paths = IMAGE_PATH.findall(line)
+        if len(paths) == 1 and not has_masks:
+            paths.append("")
         if not paths or len(paths) % 2:
             raise DataError(
                 f"{path}, line {number} is {line[:100]!r}. Write the path of an image and the path of its mask."

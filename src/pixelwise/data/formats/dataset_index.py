@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pixelwise.data.description import DatasetDescription, parse_color
 from pixelwise.data.io.images import (
@@ -182,23 +182,18 @@ def pair_files(parts: Iterable[SplitFiles]) -> DatasetIndex:
 def remove_aliases(index: DatasetIndex) -> DatasetIndex:
     """Return the index with every file once: links to folders may give it several paths."""
     samples = remove_sample_aliases(index.samples)
-    others = (index.images_without_mask, index.masks_without_image, index.same_stem, index.outside_splits)
-    used = {os.path.realpath(path) for s in samples for path in (s.image_path, s.mask_path)} if any(others) else set()
+    kinds = ("images_without_mask", "unlabeled_images", "masks_without_image", "same_stem", "outside_splits")
+    others: dict[str, Sequence[Path]] = {kind: getattr(index, kind) for kind in kinds}
+    is_needed = any(others.values())
+    used = {os.path.realpath(path) for s in samples for path in s.paths} if is_needed else set()
     identify = _make_identity()
 
     def select(paths: Sequence[Path]) -> tuple[Path, ...]:
         unused = {identify(path): path for path in reversed(paths) if os.path.realpath(path) not in used}
         return tuple(reversed(unused.values()))
 
-    without_mask, without_image, same_stem, outside = map(select, others)
-    return replace(
-        index,
-        samples=tuple(samples),
-        images_without_mask=without_mask,
-        masks_without_image=without_image,
-        same_stem=same_stem,
-        outside_splits=outside,
-    )
+    selected: dict[str, Any] = {kind: select(paths) for kind, paths in others.items()}
+    return replace(index, samples=tuple(samples), **selected)
 
 
 def remove_sample_aliases(samples: Iterable[Sample]) -> list[Sample]:

@@ -6,11 +6,14 @@
 A line names an image by a path of any machine, its file name or its stem, and perhaps its mask in a second column.
 """
 
+import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +131,10 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
             return "train" not in lists.paths
         return split != "test" or bool(used.samples["test"])
 
-    is_labeled = bool(used.samples.get("test"))
-    unlabeled = [p for p in index.images_without_mask if used.unpaired.get(p) == "test" and not is_labeled]
+    images = {*index.images_without_mask, *index.unlabeled_images}
+    unlabeled = {path for path, split in used.unpaired.items() if path in images and split == "test"}
+    unlabeled = set() if used.samples.get("test") else unlabeled  # a test split of which some masks are missing
+    labeled = {path for path, split in used.unpaired.items() if path in images and split != "test"}
     names = ", ".join(dict.fromkeys(path.name for path in lists.paths.values()))
     folds = f", of whose {lists.num_folds} folds the first is used" if lists.num_folds else ""
     faults = [
@@ -161,8 +166,8 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
     return replace(
         index,
         samples=tuple(samples),
-        images_without_mask=tuple(filter(is_wanted, index.images_without_mask)),
-        unlabeled_images=(*index.unlabeled_images, *unlabeled),
+        images_without_mask=tuple(sorted({*filter(is_wanted, index.images_without_mask), *labeled})),
+        unlabeled_images=tuple(sorted({*index.unlabeled_images, *unlabeled} - labeled - masks)),
         masks_without_image=tuple(filter(is_wanted, index.masks_without_image)),
         foreign_files=tuple(path for path in index.foreign_files if path not in lists.paths.values()),
         faults=(*index.faults, *(fault for fault in faults if fault.files)),
@@ -196,32 +201,46 @@ class _Finder:
 
     def __init__(self, root: Path, index: DatasetIndex) -> None:
         self._root = root
-        self._by_path: dict[_Key, dict[_Target, None]] = {}
-        self._by_end: dict[_Key, dict[_Target, None]] = {}
-        """End of a path → what it may name."""
-        self._masks: dict[_Key, dict[Path, None]] = {}
-        """End of the path of a mask file → what it may name."""
-        num_samples = Counter(sample.mask_path for sample in index.samples)
-        for sample in index.samples:
-            self._add(sample, _make_key(sample.name))
+        self._index = index
+
+    @cached_property
+    def _by_path(self) -> dict[_Key, dict[_Target, None]]:
+        """Path → what it names."""
+        found: dict[_Key, dict[_Target, None]] = {}
+        num_samples = Counter(sample.mask_path for sample in self._index.samples)
+        for sample in self._index.samples:
+            found.setdefault(_make_key(sample.name), {})[sample] = None
             if not sample.image_entry:
-                self._add(sample, self._make_path_key(sample.image_path))
+                found.setdefault(self._make_path_key(sample.image_path), {})[sample] = None
             if num_samples[sample.mask_path] == 1:
-                self._add(sample, self._make_path_key(sample.mask_path))
-        for path in (*index.images_without_mask, *index.masks_without_image, *index.same_stem):
-            self._add(path, self._make_path_key(path))
-        if type(index.reader) is SampleReader:
-            for path in (*num_samples, *index.masks_without_image):
+                found.setdefault(self._make_path_key(sample.mask_path), {})[sample] = None
+        index = self._index
+        unpaired = (index.images_without_mask, index.unlabeled_images, index.masks_without_image, index.same_stem)
+        for path in chain.from_iterable(unpaired):
+            found.setdefault(self._make_path_key(path), {})[path] = None
+        return found
+
+    @cached_property
+    def _by_end(self) -> dict[_Key, dict[_Target, None]]:
+        """End of a path → what it may name."""
+        found: dict[_Key, dict[_Target, None]] = {}
+        for key, targets in self._by_path.items():
+            for end in _list_ends(key):
+                found.setdefault(end, {}).update(targets)
+        return found
+
+    @cached_property
+    def _masks(self) -> dict[_Key, dict[Path, None]]:
+        """End of the path of a mask file → what it may name; empty if masks are not files."""
+        found: dict[_Key, dict[Path, None]] = {}
+        if type(self._index.reader) is SampleReader:
+            for path in (*(sample.mask_path for sample in self._index.samples), *self._index.masks_without_image):
                 for end in _list_ends(self._make_path_key(path)):
-                    self._masks.setdefault(end, {})[path] = None
+                    found.setdefault(end, {})[path] = None
+        return found
 
     def _make_path_key(self, path: Path) -> _Key:
-        return _make_key((path.relative_to(self._root) if path.is_relative_to(self._root) else path).as_posix())
-
-    def _add(self, target: _Target, key: _Key) -> None:
-        self._by_path.setdefault(key, {})[target] = None
-        for end in _list_ends(key):
-            self._by_end.setdefault(end, {})[target] = None
+        return _make_key(str(path).removeprefix(f"{self._root}{os.sep}"))
 
     def find(self, text: str, split: Split | None = None) -> _Target | None:
         """Find what a path names: as the end of a path, or as the path of another machine that ends in one of these."""
@@ -273,7 +292,8 @@ class _Finder:
         by_end = next(filter(None, map(self._masks.get, _list_ends(_make_key(entry.mask)))), {})
         found = {exact: None} if exact else by_end  # in a folder of its own, or moved
         if isinstance(target, Sample) and (target.mask_path in found or len(found) == 1):
-            return target if target.mask_path in found else replace(target, mask_path=next(iter(found)))
+            is_same = target.mask_path in found
+            return target if is_same else replace(target, mask_path=next(iter(found)), more_mask_paths=())
         if isinstance(target, Path) and len(found) == 1 and target not in found:
             name = "/".join(target.relative_to(self._root).with_suffix("").parts)
             return Sample(name=name, image_path=target, mask_path=next(iter(found)), split=None)
@@ -282,8 +302,9 @@ class _Finder:
 
 def _make_key(text: str) -> _Key:
     parts = [part for part in re.split(r"[/\\]", text.strip(" \"'")) if part not in ("", ".", "..")]
-    if parts and Path(parts[-1]).suffix.lower() in IMAGE_EXTENSIONS:
-        parts[-1] = Path(parts[-1]).stem
+    if parts:
+        stem, extension = os.path.splitext(parts[-1])
+        parts[-1] = stem if extension.lower() in IMAGE_EXTENSIONS else parts[-1]
     return tuple(unicodedata.normalize("NFC", part).casefold() for part in parts)
 
 

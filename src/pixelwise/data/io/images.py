@@ -2,8 +2,8 @@
 
 Images are (H, W, C) uint8, uint16 or float32; other real numbers become float32 without scaling. Masks are (H, W)
 integers as stored (in a palette mask: the palette index), float64 if they contain fractions, or (H, W, 3) if they are
-coded by color. Pixels that are NaN or the file's nodata value have no label: they are `NO_LABEL`, or NaN among
-fractions. The EXIF rotation is applied to both.
+coded by color. Pixels that are NaN, infinite, -3.4e38 or the file's nodata value have no label: they are `NO_LABEL`, or
+NaN among fractions. The EXIF rotation is applied to both.
 
 A stack is a file of several images, its pages: a TIFF of several pages, an animation, a volume.
 """
@@ -371,15 +371,15 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
         raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
     missing = decoded.find_missing(None)[1]
     if pixels.dtype.kind == "f":
-        unlabeled = np.isnan(pixels) if missing is None else np.isnan(pixels) | missing
         pixels = pixels.astype(np.float64)
-        labeled = pixels[~unlabeled]
-        _require_range(labeled, num_channels)
-        if (labeled != np.rint(labeled)).any():
-            return np.where(unlabeled, np.nan, pixels)[..., 0]
-        pixels = np.where(np.abs(pixels) <= MAX_MASK_VALUE, pixels, NO_LABEL)
+        is_id = np.abs(pixels) <= MAX_MASK_VALUE  # not NaN, nor -3.4e38, which marks missing data
+        pixels = np.where(is_id, pixels, NO_LABEL)
+        labeled = pixels[is_id if missing is None else is_id & ~missing]
+        if num_channels == 1 and (labeled != np.rint(labeled)).any():
+            return np.where(is_id if missing is None else is_id & ~missing, pixels, np.nan)[..., 0]
     else:
-        _require_range(pixels if missing is None else pixels[~missing], num_channels)
+        labeled = pixels if missing is None else pixels[~missing]
+    _require_range(labeled, num_channels)
     values = _shrink_dtype(pixels) if num_channels == 3 else _shrink_dtype(pixels[..., 0])
     return values if missing is None else np.ma.masked_array(values, missing.reshape(values.shape))
 
