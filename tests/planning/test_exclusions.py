@@ -1,4 +1,5 @@
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,6 +161,21 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     assert left_out == (
         Exclusion("images/train/1.tif", "images have different numbers of channels, or not the declared number"),
     )
+
+
+def test_pairs_of_one_file_are_excluded_once(tmp_path: Path) -> None:
+    """Each with its image, and not again as a place in the file of all masks."""
+    for stem in "abcd":
+        write_png(tmp_path / f"images/{stem}.png", IMAGE)
+    content = {
+        "images": [{"id": n, "file_name": f"{stem}.png", "height": 6, "width": 8} for n, stem in enumerate("abcd")],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "segmentation": []} for n in (0, 2)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content), encoding="utf-8")
+    dataset, left_out = exclude_invalid(Dataset.load(tmp_path))
+    assert [exclusion.file for exclusion in left_out] == ["images/a.png", "images/c.png"]
+    assert [sample.name for sample in dataset.samples] == ["b", "d"]
 
 
 def test_a_resumed_run_has_the_same_pairs(clean: Path) -> None:
