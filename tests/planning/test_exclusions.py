@@ -16,7 +16,7 @@ from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import describe_classes, parse_description
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
@@ -243,7 +243,7 @@ def test_test_images_are_not_opened(clean: Path) -> None:
     assert len(prepared.splits["test"]) == 1
 
 
-class _Container:
+class _Container(SampleReader):
     """Four pairs in one file, of which one cannot be read."""
 
     def decode_image(self, sample: Sample) -> DecodedImage:
