@@ -140,7 +140,7 @@ class NnUNetWriter:
         self.num_training = self.num_validation = 0
         self.has_ignored = False
         self.suffix = ".png"
-        """Of all files, as nnU-Net requires it."""
+        """Suffix of all files, because nnU-Net requires a single one."""
 
     def add(self, encoded: EncodedSample) -> None:
         name, part = self.names[encoded.sample], "Ts" if encoded.split == "test" else "Tr"
