@@ -139,6 +139,41 @@ def test_int8_for_openvino(quantized, tmp_path):
     assert (labels.shape, logits.shape) == ((2, 5, 9), (2, 8, 5, 9))
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_fixed_size_is_the_only_one(model, tmp_path, suffix):
+    pytest.importorskip("onnxruntime")
+    exported = export(model, tmp_path / f"tiny{suffix}", fixed_size=(21, 34), logits=True)
+    assert exported.parity.sizes == ((21, 34), (21, 34))
+    card = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
+    assert card["input"]["shape"] == [1, 21, 34, 3]
+    assert [output["shape"] for output in card["outputs"]] == [[1, 21, 34], [1, 3, 21, 34]]
+    run, images = (
+        FORMATS["onnx" if suffix == ".onnx" else "torch-export"].read(exported.file),
+        make_images(1, 21, 34, 3),
+    )
+    labels, _ = run(images)
+    np.testing.assert_array_equal(labels[0], load(model, device="cpu", precision="fp32").predict(images[0]).labels)
+    with pytest.raises(Exception, match=r"21"):
+        run(make_images(1, 20, 34, 3))
+    export(model, tmp_path / f"tiny{suffix}", fixed_size=(21, 34), logits=True)  # the same request
+    with pytest.raises(InvalidArgumentError, match="fixed_size was"):
+        export(model, tmp_path / f"tiny{suffix}", fixed_size=(20, 34), logits=True)
+
+
+def test_a_graph_of_fixed_size_computes_no_shapes(model, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    exported = export(model, tmp_path / "tiny.onnx", fixed_size=(21, 34))
+    operators = {node.op_type for node in onnx.load(exported.file).graph.node}
+    assert not operators & {"Shape", "Range", "Expand", "ConstantOfShape"}
+
+
+@pytest.mark.parametrize(("opset", "expected"), [(None, (17, 8)), (18, (18, 8)), (20, (20, 9))])
+def test_opset(model, tmp_path, opset, expected):
+    onnx = pytest.importorskip("onnx")
+    written = onnx.load(export(model, tmp_path / "tiny.onnx", opset=opset).file)
+    assert (written.opset_import[0].version, written.ir_version) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", FORMATS)
@@ -237,6 +272,11 @@ def test_a_folder_may_have_a_suffix_if_it_exists(model, tmp_path):
         ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a fraction from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
+        ("a.pt2", {"opset": 17}, "opset is 17, but torch-export has no opsets. Use the format onnx, or omit it"),
+        ("a.xml", {"opset": 17}, "opset is 17, but openvino has no opsets"),
+        ("a.onnx", {"opset": 3}, r"cannot be written in opset 3 \(.*\)\. Omit --opset for the oldest"),
+        ("a.onnx", {"fixed_size": (0, 5)}, r"fixed_size is \(0, 5\)\. Expected a height and a width from 1"),
+        ("a.onnx", {"fixed_size": (5, 5), "precision": "int8"}, "int8 files take images of any size. Omit fixed_size"),
     ],
 )
 def test_invalid_arguments_are_errors(model, tmp_path, output, options, message):

@@ -42,7 +42,7 @@ def write_clean(root: Path) -> Path:
     """Write six training and three validation pairs of three classes, without a fault."""
     for number, name in enumerate(PAIRS):
         write_png(root / f"images/{name}.png", noise(number))
-        write_png(root / f"masks/{name}.png", mask(0, 1, 2))
+        write_png(root / f"masks/{name}.png", np.roll(mask(0, 1, 2), 3 * number, 1))
     (root / "dataset.yaml").write_text(DESCRIPTION, encoding="utf-8")
     return root
 
@@ -125,7 +125,7 @@ def all_masks(make: Callable[[int], Array], split: str = "*", description: str |
     def plant(root: Path) -> None:
         describe(description)(root)
         for number, path in enumerate(sorted((root / "masks").glob(f"{split}/*.png"))):
-            pixels = make(number)
+            pixels = np.roll(make(number), 3 * number, 1)  # masks that are all the same are a fault
             write_png(path, pixels)
             if pixels.shape[:2] != SIZE:
                 write_png(root / "images" / path.relative_to(root / "masks"), noise(number, pixels.shape[:2]))
@@ -390,7 +390,8 @@ FAULTS = [
           fix="Write this into dataset.yaml"),
     Fault(code="palette_differs", files=("masks/train/1.png",), fix="Palette indices are class indices",
           message="1 palette mask with other colors for the same indices than most masks: masks/train/1.png",
-          plant=combine(*(put_palette(f"masks/{name}.png", mask(0, 1, 2), [RED, GREEN, BLUE]) for name in PAIRS),
+          plant=combine(*(put_palette(f"masks/{name}.png", np.roll(mask(0, 1, 2), 3 * number, 1), [RED, GREEN, BLUE])
+                          for number, name in enumerate(PAIRS)),
                         put_palette("masks/train/1.png", mask(0, 1, 2), [GREEN, RED, BLUE]))),
     Fault(code="palette_differs", note="classes listed by color", files=("masks/train/1.png",),
           fix="Save these masks as RGB",
@@ -400,7 +401,11 @@ FAULTS = [
     Fault(code="palette_order", files=tuple(f"masks/{name}.png" for name in PAIRS), fix="If the colors are right",
           message="9 palette masks in which index 0 has the color of 'b', index 1 has the color of 'a'",
           plant=combine(describe(DESCRIPTION + COLORS), *(
-              put_palette(f"masks/{name}.png", mask(0, 1, 2), [GREEN, RED, BLUE]) for name in PAIRS))),
+              put_palette(f"masks/{name}.png", np.roll(mask(0, 1, 2), 3 * number, 1), [GREEN, RED, BLUE])
+              for number, name in enumerate(PAIRS)))),
+    Fault(code="similar_masks", files=tuple(f"masks/{name}.png" for name in PAIRS),
+          plant=combine(*(put(f"masks/{name}.png", mask(0, 1, 1, 2)) for name in PAIRS)),
+          message="9 masks that are nearly the same for all images", fix="If they show which pixels are valid"),
     Fault(code="rgba_mask", files=("masks/train/1.png",), message="1 mask with a constant alpha channel",
           fix="The alpha channel is not used",
           plant=put("masks/train/1.png", np.dstack([*[mask(0, 1, 2)] * 3, mask(255)]))),

@@ -62,11 +62,11 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
     images = [*(s.image_path for s in index.samples), *index.images_without_mask, *index.unlabeled_images]
     known = {path for s in index.samples for path in s.paths}
     known |= {*images, *index.masks_without_image, *index.same_stem, *index.outside_splits}
-    used = {folder for path in known for folder in path.parents}
+    used = {folder for path in known for folder in (*path.parents, *path.resolve().parents)}
     num_images = Counter(folder for path in images for folder in path.parents)
     unread: dict[Path, list[Path]] = defaultdict(list)
     for path in find_images(root):
-        if path.parent not in used:
+        if path.parent not in used and path.parent.resolve() not in used:
             unread[
                 next(folder for folder in reversed(path.parents) if folder not in used and root in folder.parents)
             ] += [path]

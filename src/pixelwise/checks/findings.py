@@ -59,6 +59,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "single_class": ("error", "there is only one class, or only one occurs in training"),
     "foreground_ignored": ("error", "masks of 0 and 255 have two classes, but 255 is ignored"),
     "binary_masks": ("warning", "masks of 0 and 255 are read as background and foreground"),
+    "similar_masks": ("warning", "nearly all masks show the same area, as those of a field of view do"),
     "ids_compacted": ("note", "no classes are named: mask values became classes in ascending order"),
     "mask_nodata": (
         "warning",

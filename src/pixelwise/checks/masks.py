@@ -3,6 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.class_names import format_key
@@ -425,6 +427,37 @@ def _check_alpha(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("rgba_mask", files, "mask", "with a constant alpha channel", fix)
 
 
+MIN_COMPARED_MASKS = 6
+"""Fewer masks may be similar by chance."""
+MAX_COMPARED_VALUES = 64
+"""Masks with more values are pictures, or have object numbers."""
+MIN_OVERLAP = 0.9
+"""Least overlap (IoU) of most masks with what is usual at each point, without the most frequent value."""
+
+
+def _check_similar_masks(context: CheckContext) -> Iterator[Finding]:
+    """Report if nearly all masks show the same area, as those of a field of view do."""
+    masks = [s for s in context.stats if s.mask_grid.size and len(s.value_counts) > 1]
+    if len(masks) < MIN_COMPARED_MASKS:
+        return
+    grids = np.stack([s.mask_grid for s in masks])
+    values = np.unique(grids)
+    if len(values) > MAX_COMPARED_VALUES:
+        return
+    counts = np.stack([(grids == value).sum(0) for value in values])
+    usual, largest = values[counts.argmax(0)], values[counts.sum(1).argmax()]
+    equal, union = (grids == usual) & (grids != largest), (grids != largest) | (usual != largest)
+    overlaps = equal.sum(1) / np.maximum(union.sum(1), 1)
+    same = [s for s, overlap in zip(masks, overlaps, strict=True) if overlap >= MIN_OVERLAP]
+    if len(same) >= MIN_OVERLAP * len(masks):
+        files = context.list_masks(same)
+        fix = (
+            "If they show which pixels are valid (a field of view), write their folder into dataset.yaml as "
+            "'ignore_masks' and that of the real masks as 'masks'. If the camera does not move, they can stay."
+        )
+        yield from report_files("similar_masks", files, "mask", "that are nearly the same for all images", fix)
+
+
 CHECKS: tuple[Check, ...] = (
     _check_sizes,
     _check_jpeg,
@@ -442,4 +475,5 @@ CHECKS: tuple[Check, ...] = (
     _check_palette_order,
     _check_palettes_among_rgb,
     _check_alpha,
+    _check_similar_masks,
 )

@@ -19,6 +19,8 @@ from pixelwise.shapes import Size
 
 THUMBNAIL_SIDE = 32
 """Rows and columns of the gray thumbnail by which images are compared."""
+MASK_GRID_SIDE = 24
+"""Rows and columns of the grid at whose points masks are compared."""
 _MAX_SAMPLED_SIDE = 64
 """Largest number of rows and of columns from which the appearance of a class is estimated."""
 _MAX_REGION_SIDE = 4096
@@ -73,6 +75,8 @@ class SampleStats:
     value_counts: dict[int, int] = field(default_factory=dict)
     """Mask value → number of pixels where the image has data; 0 for a value that only occurs where it has none."""
     mask_fingerprint: bytes = b""
+    mask_grid: Array = field(default_factory=lambda: np.zeros(0, np.int32))
+    """(MASK_GRID_SIDE²,) int32 mask values at the points of a regular grid."""
     between_counts: dict[int, int] = field(default_factory=dict)
     """Mask value → number of its pixels that have both a smaller and a larger value among their neighbors."""
     flat_counts: dict[int, int] = field(default_factory=dict)
@@ -184,6 +188,12 @@ def compute_fingerprint(pixels: Array) -> bytes:
     digest = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
+
+
+def sample_mask_grid(values: Array) -> Array:
+    """Return the values of a mask (H, W) at the centers of the cells of a regular grid."""
+    rows, columns = ((np.arange(MASK_GRID_SIDE) * 2 + 1) * side // (2 * MASK_GRID_SIDE) for side in values.shape)
+    return values[np.ix_(rows, columns)].ravel().astype(np.int32)
 
 
 def compute_thumbnail(pixels: Array) -> Array:

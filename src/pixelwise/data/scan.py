@@ -28,6 +28,7 @@ from pixelwise.data.sample_stats import (
     measure_appearances,
     measure_shift,
     measure_values,
+    sample_mask_grid,
 )
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
@@ -160,6 +161,7 @@ def _scan_mask(dataset: Dataset, stats: SampleStats, image: Array | None, missin
     measure_values(stats, mask, values, dataset.resolved_classes)
     counts = stats.value_counts
     stats.mask_fingerprint = compute_fingerprint(values)
+    stats.mask_grid = sample_mask_grid(values)
     if 2 <= len(counts) <= _MAX_COMPARED_VALUES and image is not None:
         stats.appearances, stats.shift = measure_appearances(values, image), measure_shift(values, image)
     if missing is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
+from pixelwise.data.synthetic.canvas import MIN_SIDE
 from pixelwise.errors import InvalidArgumentError, require_known
 from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.result import ExportResult, Parity
@@ -274,9 +275,10 @@ def compare_with_model(predictor: Predictor, run: Run, run_with_logits: Run, fix
 def draw_batches(spec: ModelSpec, fixed_size: Size | None = None) -> Iterator[Array]:
     """Draw batches (B, H, W, C) in the model's dtype, with about the model's mean and std in each channel."""
     for sizes, draw in ((NOISE_SIZES, draw_noise), (SCENE_SIZES, draw_scene)):
-        for size in (fixed_size,) if fixed_size else sizes:
-            count = BATCH_SIZE if size[1] % 2 and not fixed_size else 1
-            yield np.stack([draw(seed, size, spec) for seed in range(count)])
+        for height, width in (fixed_size,) if fixed_size else sizes:
+            count = BATCH_SIZE if width % 2 and not fixed_size else 1
+            drawn_size = (height, width) if draw is draw_noise else (max(height, MIN_SIDE), max(width, MIN_SIDE))
+            yield np.stack([draw(seed, drawn_size, spec)[:height, :width] for seed in range(count)])
 
 
 def _require_labels(labels: Array, images: Array, predictor: Predictor) -> None:

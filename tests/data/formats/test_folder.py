@@ -463,3 +463,9 @@ def test_masks_of_a_class_have_two_values_and_one_size(tmp_path: Path) -> None:
         found.reader.read_mask(found.samples[0])
     with pytest.raises(DataError, match=r"organ/2.png: is 1x2, but 2.png of the same image is 2x3"):
         found.reader.read_mask(found.samples[1])
+
+
+def test_thumbnails_of_windows_as_in_a_public_report(tmp_path: Path) -> None:
+    """https://github.com/meetps/pytorch-semseg/issues/83."""
+    plant(tmp_path, "train/a.png", "train/Thumbs.db", "trainannot/a.png", "trainannot/Thumbs.db")
+    assert pairs(tmp_path) == [("train/a", "train/a.png", "trainannot/a.png", "train")]

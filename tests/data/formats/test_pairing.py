@@ -248,3 +248,50 @@ def test_many_names_are_paired_in_a_moment() -> None:
     started = time.process_time()
     assert find_pairs(images, masks) == {image: [mask] for image, mask in zip(images, masks, strict=True)}
     assert time.process_time() - started < 20
+
+
+REPORTS = {
+    "https://github.com/milesial/Pytorch-UNet/issues/156": (
+        [f"train{number}" for number in range(1, 14)],
+        [f"train{number}_mask" for number in range(1, 14)],
+    ),
+    "https://github.com/milesial/Pytorch-UNet/issues/122": (
+        [f"{number}" for number in range(14)],
+        [f"{number}image" for number in range(14)],
+    ),
+    "https://github.com/advaitsave/Multiclass-Semantic-Segmentation-CamVid/issues/3": (
+        ["0016E5_08115", "0016E5_08031", "0016E5_08075", "0016E5_08001"],
+        ["0016E5_08115_L", "0016E5_08031_L", "0016E5_08075_L", "0016E5_08001_L"],
+    ),
+    "https://github.com/open-mmlab/mmsegmentation/pull/3091": (["jpg", "png", "a.jpg.b"], ["jpg", "png", "a.jpg.b"]),
+    "https://github.com/smlab-niser/clean-gs/issues/2": (
+        ["00002", "00156", "00262"],
+        ["00002_bgrem", "00156_bgrem", "00262_bgrem"],
+    ),
+}
+"""Public report → names of images, and of their masks in the same order."""
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_names_of_public_reports(report: str) -> None:
+    images, masks = REPORTS[report]
+    assert find_pairs(images, sorted(masks, reverse=True)) == {i: [m] for i, m in zip(images, masks, strict=True)}
+
+
+def test_two_masks_of_an_image_as_in_a_public_report() -> None:
+    """https://github.com/FengheTan9/CMUNeXt/issues/3."""
+    masks = ["benign (4)_mask", "benign (4)_mask_1", "benign (14)_mask"]
+    assert find_pairs(["benign (4)", "benign (14)"], masks) == {"benign (4)": masks[:2], "benign (14)": masks[2:]}
+
+
+def test_ids_that_differ_between_image_and_mask_are_no_pairs() -> None:
+    """https://github.com/PARMAGroup/UNet-Instance-Cell-Segmentation/issues/3: the ids of the files are random."""
+    pairing = pair_names(
+        [
+            NameGroup(
+                ["z-stacks_a09_s2_w16d6be4b1-11", "z-stacks_a10_s2_w1a6c1d0e3-41", "z-stacks_b02_s1_w19f2c3b21-40"],
+                ["z-stacks_a09_s2_w21884de01-48", "z-stacks_a10_s2_w2b23c0f5d-47", "z-stacks_b02_s1_w20d3a6c1e-4a"],
+            )
+        ]
+    )
+    assert pairing.masks == {}

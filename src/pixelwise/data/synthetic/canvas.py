@@ -131,12 +131,16 @@ def pick_color(rng: np.random.Generator, palette: tuple[Color, ...], spread: int
     return red, green, blue
 
 
+MIN_SIDE = 32
+"""Smallest height and width of a drawn image."""
+
+
 def require_valid_request(seed: int, size: tuple[int, int]) -> None:
     """Raise InvalidArgumentError for a negative seed or a size below 32."""
     if seed < 0:
         raise InvalidArgumentError(f"seed is {seed}. Expected 0 or more.")
-    if min(size) < 32:
-        raise InvalidArgumentError(f"size is {size}. Expected at least 32x32.")
+    if min(size) < MIN_SIDE:
+        raise InvalidArgumentError(f"size is {size}. Expected at least {MIN_SIDE}x{MIN_SIDE}.")
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], grain: int) -> npt.NDArray[np.float32]:
