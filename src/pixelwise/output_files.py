@@ -354,6 +354,8 @@ class OutputManifest:
     requests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     records: dict[str, list[FileRecord]] | None = None
     """Path below the folder → its records; None before they are read."""
+    unsaved: set[str] = field(default_factory=set)
+    """Paths in journals: the process may have died between the record and the file."""
     token: str = field(default_factory=lambda: secrets.token_hex(4))
     """Part of the names of the journals of this job."""
 
@@ -372,10 +374,13 @@ class OutputManifest:
         content: Any = {}
         with contextlib.suppress(*READ_ERRORS):  # missing or damaged
             content = read_json(self.path)
-        self.requests, self.records = {}, {}
-        if _has_mark(content):
-            self.requests = dict(content["requests"])
-            self._add(content["files"])
+        self.requests, self.records, self.unsaved = {}, {}, set()
+        try:
+            if content["written_by"] == "pixelwise":
+                self._add(content["files"])
+                self.requests = dict(content["requests"])
+        except (KeyError, TypeError, ValueError):  # not written by Pixelwise
+            self.records = {}
         for journal in self._list_journals():
             lines = journal.read_text(encoding="utf-8", errors="replace").splitlines()
             entries = []
@@ -383,13 +388,14 @@ class OutputManifest:
                 with contextlib.suppress(ValueError):  # a line that a kill cut off: its file was not written
                     entries.append(json.loads(line))
             self._add(entries)
+            self.unsaved.update(entry["path"] for entry in entries)
 
     def find_state(self, path: Path, *, compare_content: bool = True) -> tuple[FileState, str]:
         """Return the state of a target, and for "other" what differs.
 
         Args:
             path: A path in the folder.
-            compare_content: False to compare only the size, which is enough to keep a file.
+            compare_content: False to compare only the size, which is enough to keep a file of a finished job.
         """
         if self.records is None:
             self.read()
@@ -400,7 +406,7 @@ class OutputManifest:
         if not records or not path.exists():
             return ("blocked" if path.is_dir() and path != self.path else "foreign"), ""
         same = [record for record in records if path.is_dir() or record.num_bytes == path.stat().st_size]
-        if compare_content and same:
+        if same and (compare_content or self._get_name(path) in self.unsaved):
             content = measure(path)
             same = [record for record in same if (record.num_bytes, record.sha256) == content]
         if not same:
@@ -527,10 +533,6 @@ def sorted_records(records: Iterable[FileRecord]) -> list[FileRecord]:
 
 def _encode_record(record: FileRecord) -> dict[str, Any]:
     return {"path": record.path, "bytes": record.num_bytes, "sha256": record.sha256, "request": record.request}
-
-
-def _has_mark(content: Any) -> bool:
-    return isinstance(content, dict) and {"written_by", "requests", "files"} <= content.keys()
 
 
 # Single files

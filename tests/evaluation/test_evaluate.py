@@ -103,6 +103,7 @@ def test_json_has_the_documented_keys_and_equals_the_result(model: Path, tmp_pat
     path = tmp_path / "new" / "scores.json"
     scores = evaluate(model, data, json_path=path, device="cpu")
     written = json.loads(path.read_text())
+    assert written.pop("written_by")["command"] == "evaluate"
     assert written == scores
     assert set(written) == KEYS
     assert set(written["per_class"]["road"]) == {"iou", "accuracy", "dice", "pixels"}

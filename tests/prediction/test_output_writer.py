@@ -73,7 +73,9 @@ def test_outputs_of_another_request_are_only_replaced_if_the_user_asks(
     assert not (tmp_path / "a.png").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", '{"settings": 1}', "no JSON"])
+@pytest.mark.parametrize(
+    "text", ["[]", '{"files": [], "requests": {"a": {}}}', '{"written_by": "pixelwise", "files": [{}]}', "no JSON"]
+)
 def test_a_manifest_of_another_format_is_not_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(InvalidArgumentError, match=r"predict\.json exists, and Pixelwise did not write it"):

@@ -420,7 +420,7 @@ def _check_alpha(context: CheckContext) -> Iterator[Finding]:
     yield from report_files("rgba_mask", files, "mask", "with a constant alpha channel", fix)
 
 
-MIN_COMPARED_MASKS = 4
+MIN_COMPARED_MASKS = 6
 """Fewer masks may be similar by chance."""
 MAX_COMPARED_VALUES = 64
 """Masks with more values are pictures, or have object numbers."""

@@ -123,6 +123,7 @@ def _name_pairs(dataset: Dataset) -> dict[Sample, str]:
 def _exclude_unpaired(dataset: Dataset, errors: Sequence[Finding]) -> Iterator[Exclusion]:
     """Exclude the files that errors name and that belong to no pair."""
     paired = {dataset.get_relative_path(path) for s in dataset.samples for path in s.paths}
+    paired |= {file for s in dataset.samples for file in (dataset.get_image_file(s), dataset.get_mask_file(s))}
     reasons = {file: CODES[error.code][1] for error in reversed(errors) for file in error.files}
     return (Exclusion(file, reason) for file, reason in sorted(reasons.items()) if file not in paired)
 
