@@ -205,6 +205,6 @@ MASK_DATASETS = {
         values=(0, 1),
         labels=(0, 1),
         classes={0: "background", 1: "x"},
-        codes=["split_made"],
+        codes=["unlabeled_images", "split_made"],
     ),
 }

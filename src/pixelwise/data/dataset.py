@@ -15,7 +15,7 @@ from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
-from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases
+from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases, separate_unlabeled_test
 from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
@@ -352,7 +352,7 @@ def _find_pairs(root: Path, format: str, masks: str | None) -> DatasetIndex:
             f"'folder'."
         )
     index = folder.find_pairs(root, masks) if masks else FORMATS[format].find_pairs(root)
-    return apply_split_lists(root, remove_aliases(index))
+    return apply_split_lists(root, separate_unlabeled_test(root, remove_aliases(index)))
 
 
 def match_channels(image: Array, channels: int | None, location: object) -> Array:

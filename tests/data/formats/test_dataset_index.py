@@ -1,10 +1,17 @@
+import io
+import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pixelwise as pw
 from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
     SplitFiles,
     find_images_outside,
     find_split_paths,
@@ -12,7 +19,9 @@ from pixelwise.data.formats.dataset_index import (
     pair_files,
     read_class_names,
     read_lines,
+    separate_unlabeled_test,
 )
+from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, PathNotFoundError
 from support.mask_datasets import text
 
@@ -94,3 +103,42 @@ def test_class_names_are_unique(tmp_path: Path) -> None:
     text(path, "\n")
     with pytest.raises(DataError, match=r"names.txt lists no classes. Write one name per line"):
         read_class_names(path)
+
+
+def _remove_masks_of_test(root: Path, to: str) -> None:
+    """Remove the labels of the test split of a dataset that `convert` has written."""
+    for name in ("masks/test", "labels/test", "labelsTs"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    (root / "annotations/instances_test.json").unlink(missing_ok=True)
+    if to == "voc":
+        for name in (root / "ImageSets/Segmentation/test.txt").read_text().split():
+            (root / f"SegmentationClass/{name}.png").unlink()
+    for path in root.glob("test-*.tar"):
+        with tarfile.open(path) as shard:
+            members = {m.name: shard.extractfile(m).read() for m in shard if "mask" not in m.name}  # type: ignore[union-attr]
+        with tarfile.open(path, "w") as shard:
+            for name, content in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("to", ["folder", "voc", "coco", "yolo", "nnunet", "webdataset"])
+def test_a_test_split_without_masks_is_a_note_in_every_format(streets: Path, tmp_path: Path, to: Any) -> None:
+    pw.convert(streets, tmp_path / "data", to=to)
+    _remove_masks_of_test(tmp_path / "data", to)
+    report = pw.check(tmp_path / "data")
+    assert report.errors == ()
+    (note,) = (finding for finding in report.findings if finding.code == "unlabeled_images")
+    assert (note.severity, len(note.files)) == ("note", 4)
+    assert "test" not in report.splits
+
+
+def test_only_a_test_split_without_any_mask_is_unlabeled(tmp_path: Path) -> None:
+    test, other = tmp_path / "test2017/1.png", tmp_path / "contest/1.png"
+    index = DatasetIndex(samples=(), images_without_mask=(other, test), outside_splits=(tmp_path / "x.png",))
+    found = separate_unlabeled_test(tmp_path, index)
+    assert (found.unlabeled_images, found.images_without_mask) == ((test,), (other,))
+    assert found.outside_splits == (tmp_path / "x.png",)
+    sample = Sample(name="test/2", image_path=test, mask_path=test, split="test")
+    assert separate_unlabeled_test(tmp_path, replace(index, samples=(sample,))).images_without_mask == (other, test)

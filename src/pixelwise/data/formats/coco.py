@@ -10,6 +10,7 @@ image without annotations is background.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,12 @@ def find_pairs(root: Path) -> DatasetIndex:
             listed += _list_images(document, path, _find_document_split(root, path), categories[path])
     classes = _make_classes(categories)
     images = [path for path in find_images(root) if path.parent != root / _VISUALIZATION]
-    if all(entry.split != "test" for entry in listed):
-        images = [path for path in images if not _UNLABELED.fullmatch(path.parent.name)]
+    is_labeled = any(entry.split == "test" for entry in listed)
+    unlabeled = [path for path in images if _UNLABELED.fullmatch(path.parent.name) and not is_labeled]
+    images = [path for path in images if path not in set(unlabeled)]
     folders = {path: _list_folders(root, path) for path in documents}
-    return index_listed_images(root, listed, images, folders, partial(_parse_shapes, classes=classes), classes)
+    index = index_listed_images(root, listed, images, folders, partial(_parse_shapes, classes=classes), classes)
+    return replace(index, unlabeled_images=tuple(unlabeled))
 
 
 def _find_documents(root: Path) -> list[Path]:

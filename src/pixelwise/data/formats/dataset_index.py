@@ -5,6 +5,7 @@ The functions list files and folders, find the names of splits, read lists, and 
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -216,6 +217,24 @@ def _make_identity() -> Callable[[Path], tuple[str, str]]:
     """
     resolve = cache(os.path.realpath)
     return lambda path: (resolve(path.parent), path.name)
+
+
+def separate_unlabeled_test(root: Path, index: DatasetIndex) -> DatasetIndex:
+    """Return the index with the images of a test split as unlabeled if none of them has a mask."""
+    if any(sample.split == "test" for sample in index.samples):
+        return index
+
+    def is_test(path: Path) -> bool:
+        folders = (re.split(r"[^a-z]+", part.lower())[0] for part in path.relative_to(root).parts[:-1])
+        return find_split(folders) == "test"
+
+    unlabeled = filter(is_test, (*index.images_without_mask, *index.outside_splits))
+    return replace(
+        index,
+        images_without_mask=tuple(path for path in index.images_without_mask if not is_test(path)),
+        outside_splits=tuple(path for path in index.outside_splits if not is_test(path)),
+        unlabeled_images=tuple(sorted({*index.unlabeled_images, *unlabeled})),
+    )
 
 
 def prefix_split(split: Split | None, name: str) -> str:

@@ -4,7 +4,7 @@
     imagesTr/CASE_0000.png      imagesTr/CASE_0001.png      (channels 0 and 1 of the case)
     labelsTr/CASE.png
 
-`imagesTs` and `labelsTs` are the test split; without labels it is not read.
+`imagesTs` and `labelsTs` are the test split; without labels it is not used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,14 @@ from typing import Any
 
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import locate_errors
-from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, SplitFiles, group_by_stem, pair_files
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    SampleReader,
+    SplitFiles,
+    find_images,
+    group_by_stem,
+    pair_files,
+)
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, DecodedImage, decode_image
 from pixelwise.data.sample import Sample, Split
@@ -46,6 +53,7 @@ def find_pairs(root: Path) -> DatasetIndex:
         parts.append(SplitFiles(images=images, labels=group_by_stem(root / f"labels{part}"), split=split))
     return replace(
         pair_files(parts),
+        unlabeled_images=() if has_test else tuple(find_images(root / "imagesTs")),
         reader=ChannelReader(channels) if is_stacked else SampleReader(),
         channel_files=is_stacked,
         description=info.description,

@@ -91,7 +91,8 @@ def find_pairs(root: Path) -> DatasetIndex:
         ],
         outside_splits=[p for p in find_images(root) if p not in images and "images" in p.relative_to(root).parts],
     )
-    return replace(index, has_lists=path is not None)
+    unlabeled = images.keys() - {sample.image_path for sample in samples}
+    return replace(index, has_lists=path is not None, unlabeled_images=tuple(sorted(unlabeled)))
 
 
 def _find_description(root: Path) -> Path | None:
