@@ -11,7 +11,7 @@ from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _MIN_RANGE = 16
-"""Least distance of the two values between which soft edges lie."""
+"""Least distance of the two values between which there are soft edges."""
 _MIN_SOFT_VALUES = 2
 """A single other value may be a class of thin lines. Doubling the size with linear interpolation creates two."""
 _MIN_VALUES_AMONG_CLASSES = 8
@@ -21,7 +21,7 @@ _MIN_AREA_SHARE = 0.3
 _MAX_FLAT_SHARE = 0.05
 """Largest share of other values among equal ones. It is 0 for soft and compressed edges, 0.9 for classes with areas."""
 _MIN_EXPLAINED_SHARE = 0.6
-"""Least share of other values that lie between a smaller and a larger one, or next to one of the two values."""
+"""Least share of other values that are between a smaller and a larger one, or next to one of the two values."""
 _MIN_SIDE_SHARE = 0.1
 """Least share of other values in each half of the range: a compressed edge has some at both ends."""
 
@@ -102,7 +102,7 @@ def _are_edges(
     between: Counter[int],
     flat: Counter[int],
 ) -> bool:
-    """Return whether `others` are few, have no area, and lie between other values or next to one of `values`."""
+    """Return whether `others` are few, have no area, and are between other values or next to one of `values`."""
     num_pixels = sum(total[v] for v in others)
     near = min(high - low for low, high in pairwise(sorted(values))) / _MIN_RANGE
     explained = sum(total[v] if min(abs(v - value) for value in values) <= near else between[v] for v in others)
