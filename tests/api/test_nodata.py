@@ -20,6 +20,7 @@ from pixelwise.errors import DataError
 from pixelwise.inference.predictor import load
 from pixelwise.model_file import load_model
 from pixelwise.prediction.rasters import predict_raster
+from support.predictions import make_manifest
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -99,7 +100,8 @@ def test_files_windows_and_arrays_have_the_same_missing_pixels(model: Path, unde
         expected[missing] = 255
         (written,) = (tmp_path / "out").glob(f"{sample.name}.*")
         np.testing.assert_array_equal(_read_stored(written), expected)
-        predict_raster(predictor, sample.image_path, tmp_path / "windows.tif", manifest={})
+        manifest = make_manifest(tmp_path, {})
+        predict_raster(predictor, sample.image_path, tmp_path / "windows.tif", manifest=manifest)
         np.testing.assert_array_equal(_read_stored(tmp_path / "windows.tif"), expected)
 
 

@@ -57,3 +57,13 @@ def test_the_command_line_takes_several_folders(folders: list[Path], capsys: pyt
     with pytest.raises(SystemExit) as end:
         main.main(["check", str(folders[0]), str(folders[0])])
     assert "its images would count twice" in capsys.readouterr().err
+
+
+def test_evaluate_names_what_a_list_lacks(
+    folders: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = pw.train(folders[0], tmp_path / "run", network="unet", steps=1, settings=TINY, device="cpu")
+    assert isinstance(run, TrainResult)
+    (folders[1] / "test.txt").write_text("a\ngone\n", encoding="utf-8")
+    assert pw.evaluate(run.run, folders[1], device="cpu")["num_images"] == 1
+    assert "1 name(s) in split lists that are of no image, or of several: test.txt: gone. Restore" in caplog.text

@@ -12,6 +12,7 @@ import pytest
 from pixelwise.checks.findings import Finding
 from pixelwise.checks.runner import run_checks
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.io.images import write_png
 from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.rasters.rasterio_reader import use_gdal
 from pixelwise.data.scan import scan_dataset
@@ -141,6 +142,20 @@ def test_masks_are_brought_to_the_orientation_of_their_images(
     for number, (image, labels) in enumerate(Dataset.load(root)):
         np.testing.assert_array_equal(labels, np.flip(draw(number)[1], image_flips))
         assert ((image[..., 0] >= 150) == (labels == 1)).all()
+
+
+def test_a_world_file_is_a_place_too(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    for number in range(4):
+        (root / f"masks/{number}.tif").unlink()
+        write_png(root / f"masks/{number}.png", np.ascontiguousarray(draw(number)[1][::-1]))
+        # The center of the first pixel, which is the southernmost one.
+        (root / f"masks/{number}.pgw").write_text("10\n0\n0\n10\n500005\n4999705\n")
+    assert find(root).keys() == {"flipped_mask"}
+    for number, (_, labels) in enumerate(Dataset.load(root)):
+        np.testing.assert_array_equal(labels, draw(number)[1])
+    (root / "masks/2.pgw").write_text("10\n0\n0\n-10\n500105\n4999995\n")
+    assert find(root)["misplaced_mask"].files == ("images/2.tif", "masks/2.png")
 
 
 def test_masks_of_several_folders_are_flipped_once(tmp_path: Path) -> None:

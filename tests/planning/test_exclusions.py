@@ -1,4 +1,5 @@
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pixelwise.checks.runner import run_checks
 from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import describe_classes, parse_description
-from pixelwise.data.formats.dataset_index import DatasetIndex
+from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
@@ -162,6 +163,21 @@ def test_images_of_odd_channels_are_left_out(clean: Path) -> None:
     )
 
 
+def test_pairs_of_one_file_are_excluded_once(tmp_path: Path) -> None:
+    """Each with its image, and not again as a place in the file of all masks."""
+    for stem in "abcd":
+        write_png(tmp_path / f"images/{stem}.png", IMAGE)
+    content = {
+        "images": [{"id": n, "file_name": f"{stem}.png", "height": 6, "width": 8} for n, stem in enumerate("abcd")],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "segmentation": []} for n in (0, 2)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content), encoding="utf-8")
+    dataset, left_out = exclude_invalid(Dataset.load(tmp_path))
+    assert [exclusion.file for exclusion in left_out] == ["images/a.png", "images/c.png"]
+    assert [sample.name for sample in dataset.samples] == ["b", "d"]
+
+
 def test_a_resumed_run_has_the_same_pairs(clean: Path) -> None:
     (clean / "masks/train/1.png").write_bytes(b"")
     (clean / "masks/val/1.png").unlink()
@@ -227,7 +243,7 @@ def test_test_images_are_not_opened(clean: Path) -> None:
     assert len(prepared.splits["test"]) == 1
 
 
-class _Container:
+class _Container(SampleReader):
     """Four pairs in one file, of which one cannot be read."""
 
     def decode_image(self, sample: Sample) -> DecodedImage:

@@ -131,7 +131,7 @@ def evaluate(
         >>> scores["split"], scores["num_images"]
         ('test', 4)
     """
-    from pixelwise.checks import CODES
+    from pixelwise.checks.findings import CODES, format_names
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
     from pixelwise.inference.engines import select_engine
@@ -152,7 +152,8 @@ def evaluate(
         logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
-            logger.warning(f"{dataset.location} has {len(fault.files)} {fault.noun}(s) {fault.problem}. {fault.fix}")
+            shown = format_names([dataset.get_relative_path(path) for path in fault.files])
+            logger.warning(f"{len(fault.files)} {fault.noun}(s) {fault.problem}: {shown}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")

@@ -177,7 +177,8 @@ class _JoinedReader(SampleReader):
 
     def find_flips(self, sample: Sample) -> tuple[int, ...]:
         """Return no axes for class indices, which are labels of the image as it is."""
-        return super().find_flips(sample) if self._classes is None else ()
+        reader = self._datasets[sample.image_path].index.reader
+        return reader.find_flips(sample) if self._classes is None else ()
 
     def read_image_bytes(self, sample: Sample) -> bytes:
         return self._datasets[sample.image_path].index.reader.read_image_bytes(sample)

@@ -2,7 +2,7 @@
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tifffile
@@ -11,7 +11,7 @@ from PIL import Image
 from pixelwise.data.io.decoded_image import ORIENTATION
 from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, IMAGE_EXTENSIONS, find_file_type
 from pixelwise.data.io.pictures import iterate_chunks
-from pixelwise.data.io.tiff import Georeference, read_georeference, read_nodata
+from pixelwise.data.io.tiff import Georeference, find_georeference, read_nodata
 
 FORMAT_OF_EXTENSION = {extension: kind.name for kind in FILE_TYPES for extension in kind.extensions}
 
@@ -34,7 +34,7 @@ class FileInfo:
     is_truncated: bool = False
     """True if the end of the file is missing."""
     georeference: Georeference | None = None
-    """Place of a TIFF on the map, if it has one."""
+    """Place on the map, if the file or one next to it gives it."""
     nodata: tuple[float, ...] = ()
     """Values that a TIFF declares as missing data."""
 
@@ -60,20 +60,18 @@ def inspect_file(path: Path) -> FileInfo:
         content = path.read_bytes()
     except OSError:
         return FileInfo()
-    return inspect_bytes(content)
+    return replace(inspect_bytes(content), georeference=find_georeference(path))
 
 
 def inspect_bytes(content: bytes) -> FileInfo:
     """Inspect the bytes of an image file."""
-    kind = detect_image_format(content)
-    truncated = is_truncated(content)
+    kind, truncated = detect_image_format(content), is_truncated(content)
     png_color_type = content[25] if kind == "PNG" and len(content) > 25 else None
     return FileInfo(
         format=kind,
         alpha=png_color_type in _PNG_WITH_ALPHA,
         palette=_read_palette(content, kind) if kind == "GIF" or png_color_type == _PNG_PALETTE else b"",
         is_truncated=truncated,
-        georeference=_find_georeference(content) if kind == "TIFF" and not truncated else None,
         nodata=_find_nodata(content) if kind == "TIFF" and not truncated else (),
     )
 
@@ -82,15 +80,8 @@ def _find_nodata(content: bytes) -> tuple[float, ...]:
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             return read_nodata(file.pages.first).values
-    except Exception:  # as above
-        return ()
-
-
-def _find_georeference(content: bytes) -> Georeference | None:
-    try:
-        return read_georeference(io.BytesIO(content))
     except Exception:  # reported when the file is decoded
-        return None
+        return ()
 
 
 def detect_image_format(content: bytes) -> str:

@@ -212,14 +212,17 @@ class Georeference:
 
 def find_mask_flips(image: Path, mask: Path) -> tuple[int, ...]:
     """Find the axes along which a mask is flipped against its image, as their georeferences say."""
-    if not {image.suffix.lower(), mask.suffix.lower()} <= {".tif", ".tiff"}:
-        return ()
-    try:
-        with image.open("rb") as image_file, mask.open("rb") as mask_file:
-            of_image, of_mask = read_georeference(image_file), read_georeference(mask_file)
-    except Exception:  # damaged files raise errors of any type, and are reported when they are decoded
-        return ()
+    of_mask = find_georeference(mask)
+    of_image = find_georeference(image) if of_mask else None
     return of_image.find_flips(of_mask) if of_image and of_mask else ()
+
+
+def find_georeference(path: Path) -> Georeference | None:
+    """Find the georeference of an image in its file or next to it; None if it has none, or is damaged."""
+    try:
+        return read_place(lambda: path.open("rb"), path)[0]
+    except Exception:  # damaged files raise errors of any type, and are reported when they are decoded
+        return None
 
 
 GeoTag = tuple[int, int, int, Any, bool]
