@@ -14,6 +14,7 @@ from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.results import CrossValidationResult, TrainResult
+from pixelwise.training.run_dir import RunFolder
 from support.folders import read_contents
 
 Arguments = dict[str, Any]
@@ -58,7 +59,11 @@ def test_a_folder_that_was_stopped_before_its_config_starts_from_the_beginning(
     trained: Path, streets: Path, tiny: Arguments, tmp_path: Path
 ) -> None:
     shutil.copy(trained / "classes.yaml", tmp_path)
+    with pytest.raises(InvalidArgumentError, match=r"already contains classes\.yaml"):  # which may be the user's
+        train(streets, tmp_path, resume=True, **tiny)
+    RunFolder(tmp_path).unfinished.touch()
     train(streets, tmp_path, resume=True, **tiny)
+    assert not RunFolder(tmp_path).unfinished.exists()
     assert (tmp_path / MODEL_FILE_NAME).read_bytes() == (trained / MODEL_FILE_NAME).read_bytes()
 
 

@@ -17,6 +17,7 @@ from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.training.cross_validation import load_cross_validation
 from pixelwise.training.results import CrossValidationResult
+from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.folders import read_contents
 
@@ -111,6 +112,7 @@ def test_folds_without_their_mark_start_from_the_beginning(
     """Stopped while they were described."""
     (tmp_path / "fold-1").mkdir()
     shutil.copy(folded.run / "fold-1" / "config.yaml", tmp_path / "fold-1")
+    RunFolder(tmp_path).unfinished.touch()
     assert train(streets, tmp_path, resume=True, folds=3, **tiny).scores == folded.scores
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -276,3 +277,12 @@ def test_nothing_is_said_of_the_classes_of_a_split_with_unreadable_masks(clean: 
     all_masks(lambda _: mask(0, 1), "val")(clean)
     put_bytes("masks/val/0.png", b"a text")(clean)
     assert found(check(clean)) == ["unreadable_mask"]
+
+
+def test_the_best_pattern_of_names_is_part_of_the_fix(clean: Path) -> None:
+    for path in (clean / "masks").glob("*/*.png"):
+        path.rename(path.with_name(f"truth{'' if path.stem == '1' else 'z'}{path.name}"))
+    (finding,) = (f for f in check(clean).findings if f.code == "missing_mask")
+    assert re.search(
+        r"^The best pattern .*, such as \d.png with truthz\d.png, pairs 7 of 9 images; 95% are needed. Add", finding.fix
+    )

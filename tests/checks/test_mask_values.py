@@ -63,6 +63,24 @@ def soften(mask: Array) -> Array:
     )
 
 
+def draw_areas(number: int) -> Array:
+    """Draw circles of 80 and 160 on 0, which overlap."""
+    rng = np.random.default_rng(number)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for value in (80, 160, 80):
+        cv2.circle(mask, rng.integers(16, 48, 2).tolist(), int(rng.integers(10, 16)), value, -1)
+    return mask
+
+
+def compress(mask: Array) -> Array:
+    content = cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
+
+
+def enlarge(mask: Array) -> Array:
+    return np.asarray(cv2.resize(mask, None, fx=1.3, fy=1.3, interpolation=cv2.INTER_LINEAR))
+
+
 def outline(mask: Array) -> Array:
     ring = cv2.morphologyEx(mask.astype(np.float64), cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0
     return np.where(ring & (mask == 0), 255, mask)
@@ -112,9 +130,25 @@ KINDS = {
         draw=lambda i: 255 - draw_blobs(i, cv2.LINE_AA),
         description="names: [intact, crack]\nlabel_mapping: {255: intact, 0: crack}\n",
         code="soft_masks",
-        lines="label_mapping: {0-127: crack, 128-255: intact}",
+        lines="label_mapping: {0-127: 1, 128-255: 0}",
         labels=lambda mask: mask < 128,
     ),
+    **{
+        f"three classes {name}": Kind(
+            draw=lambda i, change=change: change(draw_areas(i)),  # type: ignore[misc]
+            description=description,
+            code="soft_masks",
+            lines=("" if description else "names: ['0', '80', '160']\n")
+            + "label_mapping: {0-39: 0, 40-119: 1, 120-255: 2}",
+            labels=lambda mask: np.digitize(mask, [40, 120]),
+        )
+        for name, change, description in (
+            ("compressed", compress, ""),
+            ("resized", enlarge, ""),
+            ("named", compress, "names: [a, b, c]\n"),
+            ("mapped", compress, "names: [a, b, c]\nlabel_mapping: {0: a, 80: b, 160: c}\n"),
+        )
+    },
     "fractions": Kind(
         draw=lambda i: draw_blobs(i, cv2.LINE_AA).astype(np.float32) / 255,
         save=save_tiff,
@@ -223,7 +257,7 @@ def get_lines(fix: str, code: str) -> str:
     """Return the lines that a fix says to write."""
     if code == "unreadable_mask":
         return fix.split("'")[1]
-    return fix.split(":\n", 1)[1].split("\nIf the numbers")[0]
+    return fix.split(":\n", 1)[1].split("\nIf the numbers")[0].split("\nPixels on a border")[0]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -256,6 +290,19 @@ def test_skip_invalid_does_not_leave_out_masks_of_another_meaning(tmp_path: Path
     write(tmp_path, KINDS[name])
     with pytest.raises(DataError, match=r"(?s)Write|write this into dataset.yaml.*--skip-invalid does not leave out"):
         exclude_invalid(Dataset.load(tmp_path))
+
+
+def test_skip_invalid_leaves_out_few_soft_masks(tmp_path: Path) -> None:
+    kind = Kind(
+        draw=lambda i: draw_blobs(i, cv2.LINE_AA if i < 2 else cv2.LINE_8),
+        code="",
+        lines="",
+        labels=lambda mask: mask > 0,
+    )
+    write(tmp_path, kind)
+    dataset, exclusions = exclude_invalid(Dataset.load(tmp_path))
+    assert [exclusion.file for exclusion in exclusions] == ["images/0.png", "images/1.png"]
+    assert len(dataset) == 6
 
 
 @pytest.mark.parametrize(("name", "values"), [("soft, mapped", {0, 255}), ("objects, named", {0, 1})])

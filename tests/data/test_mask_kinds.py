@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
-from pixelwise.data.mask_kinds import find_soft_values, get_threshold, has_object_numbers, infer_classes
+from pixelwise.data.mask_kinds import describe_soft, find_soft_values, has_object_numbers, infer_classes
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import SampleStats, measure_values
 
@@ -80,7 +80,22 @@ def test_soft_edges_are_found(soften: object, unit: int, seed: int) -> None:
 
 
 def test_the_threshold_is_in_the_middle() -> None:
-    assert [get_threshold(*pair) for pair in ((0, 255), (0, 254), (0, 65535), (10, 20))] == [128, 127, 32768, 15]
+    pairs = ((0, 255), (0, 254), (0, 65535), (10, 20))
+    assert [describe_soft(pair, 255).threshold for pair in pairs] == [128, 127, 32768, 15]
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+@given(seed=st.integers(0, 1000))
+def test_soft_edges_between_several_classes_are_found(quality: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    areas = [draw_areas(rng, [0, 85, 170, 255], 6) for _ in range(8)]
+    stats = measure([compress(mask, quality) for mask in areas])
+    values = find_soft_values(stats)
+    assert values is not None
+    np.testing.assert_allclose(values, [0, 85, 170, 255], atol=2)
+    classes = infer_classes(stats, None)
+    assert len(classes.names) == 4
+    assert np.mean(classes.to_labels(compress(areas[0], quality))[0] == areas[0] // 85) > 0.9
 
 
 def draw_areas(rng: np.random.Generator, values: list[int], num_areas: int) -> Array:

@@ -49,13 +49,10 @@ class CheckContext:
         return {value for s in self.stats for value in s.value_counts}
 
     @cached_property
-    def soft_values(self) -> tuple[int, int] | None:
-        """The two values between which masks have soft edges, unless dataset.yaml divides them."""
-        if self.dataset.description.threshold is not None or (
-            self.has_declared_classes and len(self.classes.names) != 2
-        ):
-            return None
-        return find_soft_values(self.stats) if self._may_be_misread else None
+    def soft_values(self) -> tuple[int, ...] | None:
+        """The values of the classes between which masks have soft edges, unless dataset.yaml divides them."""
+        values = find_soft_values(self.stats) if self._may_be_misread else None
+        return None if values and self.has_declared_classes and len(values) != len(self.classes.names) else values
 
     @cached_property
     def has_object_numbers(self) -> bool:

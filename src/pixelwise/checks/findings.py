@@ -45,7 +45,10 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     # mask values
     "unlisted_values": ("error", "masks contain values that dataset.yaml does not list"),
     "interpolated_mask": ("error", "masks contain values between those of the classes along borders: interpolation"),
-    "soft_masks": ("error", "masks of two classes have other values along borders, and dataset.yaml has no threshold"),
+    "soft_masks": (
+        "error",
+        "masks have other values than those of the classes along borders, and dataset.yaml does not divide them",
+    ),
     "instance_masks": ("error", "mask values number objects, and dataset.yaml does not say so"),
     "jpeg_mask": ("error", "masks are saved as JPEG, which changes class indices"),
     "color_masks": ("error", "masks are color images, and dataset.yaml does not list the colors"),

@@ -12,7 +12,7 @@ from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
-from pixelwise.data.mask_kinds import describe_objects, get_threshold
+from pixelwise.data.mask_kinds import describe_objects, describe_soft
 from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _TEXTS = {
@@ -165,26 +165,33 @@ _BINARY_LINE = format_key("names", list(BINARY_NAMES))
 
 
 def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
-    if context.soft_values is None:
+    values = context.soft_values
+    if values is None:
         return
-    low, high = context.soft_values
-    soft = [s for s in context.stats if any(value >= 0 and value not in (low, high) for value in s.value_counts)]
-    others = {value for s in soft for value in s.value_counts if value >= 0} - {low, high}
-    problem = f"with soft edges: {len(others)} values besides {low} and {high}, along borders only"
-    lines = _suggest_threshold(context, low, high)
+    soft = [s for s in context.stats if any(value >= 0 and value not in values for value in s.value_counts)]
+    others = {value for s in soft for value in s.value_counts if value >= 0} - set(values)
+    shown = f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
+    problem = f"with soft edges: {len(others)} values besides {shown}, along borders only"
+    lines = _suggest_ranges(context, values)
     fix = f"Write this into dataset.yaml{_format_replaced(context, lines)}:\n{lines}"
+    if len(values) > 2:
+        fix += "\nPixels on a border may then get a class in between: the original masks are better, if they exist."
     yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
 
 
-def _suggest_threshold(context: CheckContext, low: int, high: int) -> str:
+def _suggest_ranges(context: CheckContext, values: Sequence[int]) -> str:
     """Return the keys to paste into dataset.yaml."""
-    mapped = sorted(context.dataset.mapped_values)
-    if len(mapped) == 2:  # they may be in any order, and replace the old mapping
-        first, second = (context.classes.names[context.classes.label_mapping[value]] for value in mapped)
-        limit, end = get_threshold(*mapped), max(255, *context.mask_values)
-        return f"label_mapping: {{0-{limit - 1}: {first}, {limit}-{end}: {second}}}"
-    names = "" if context.has_declared_classes else f"{_BINARY_LINE}\n"
-    return f"{names}threshold: {get_threshold(low, high)}"
+    mapped, highest = sorted(context.dataset.mapped_values), max(context.mask_values)
+    if len(mapped) == len(values):  # they may be in any order, and replace the old mapping
+        description = describe_soft(mapped, highest, [context.classes.label_mapping[value] for value in mapped])
+    else:
+        description = describe_soft(values, highest)
+    names = list(description.names or BINARY_NAMES)
+    lines = [] if context.has_declared_classes else [format_key("names", names)]
+    if description.label_mapping is None:
+        return "\n".join([*lines, f"threshold: {description.threshold}"])
+    pairs = [f"{limits}: {label}" for limits, label in description.label_mapping.items()]
+    return "\n".join([*lines, f"label_mapping: {{{', '.join(pairs)}}}"])
 
 
 def _format_replaced(context: CheckContext, lines: str) -> str:

@@ -1,8 +1,9 @@
-"""Recognition of masks whose values are not class ids: soft edges between two values, and object numbers."""
+"""Recognition of masks whose values are not class ids: soft edges between classes, and object numbers."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 
 from pixelwise.data.classes import BINARY_NAMES, Classes, ValueRange, classes_from_values
 from pixelwise.data.description import DatasetDescription, MaskType, MaskValues, describe_classes
@@ -10,13 +11,17 @@ from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.sample_stats import SampleStats, list_numbers
 
 _MIN_RANGE = 16
-"""Least distance of the two values between which soft edges lie."""
+"""Least distance of the two values between which there are soft edges."""
 _MIN_SOFT_VALUES = 2
 """A single other value may be a class of thin lines. Doubling the size with linear interpolation creates two."""
+_MIN_VALUES_AMONG_CLASSES = 8
+"""Least number of other values among three or more classes, of which some may be thin lines."""
+_MIN_AREA_SHARE = 0.3
+"""Least share of the pixels of a class among equal ones, where there are three or more classes."""
 _MAX_FLAT_SHARE = 0.05
 """Largest share of other values among equal ones. It is 0 for soft and compressed edges, 0.9 for classes with areas."""
 _MIN_EXPLAINED_SHARE = 0.6
-"""Least share of other values that lie between a smaller and a larger one, or next to one of the two values."""
+"""Least share of other values that are between a smaller and a larger one, or next to one of the two values."""
 _MIN_SIDE_SHARE = 0.1
 """Least share of other values in each half of the range: a compressed edge has some at both ends."""
 
@@ -39,19 +44,30 @@ _MAX_OCCURRENCES = 2
 def infer_classes(stats: Sequence[SampleStats], mask_type: MaskType | None) -> Classes:
     """Find the classes of scanned masks for which none are declared; `mask_type` is that of dataset.yaml."""
     if soft := find_soft_values(stats):
-        return describe_classes(DatasetDescription(threshold=get_threshold(*soft)))
+        return describe_classes(describe_soft(soft, max(value for s in stats for value in s.value_counts)))
     if mask_type != "semantic" and has_object_numbers(stats):
         return describe_classes(describe_objects(stats))
     return classes_from_values({value for s in stats for value in s.value_counts})
 
 
-def get_threshold(low: int, high: int) -> int:
-    """Return the lowest value that is nearer to `high` than to `low`."""
-    return (low + high + 1) // 2
+def describe_soft(values: Sequence[int], highest: int, labels: Sequence[int] | None = None) -> DatasetDescription:
+    """Describe masks with soft edges between `values`, each of which stands for the class nearest to it.
+
+    Args:
+        values: What `find_soft_values` returns, or the values of classes.
+        highest: The highest value that occurs.
+        labels: Class index of each value, if they are not in order; None: a threshold suffices for two classes.
+    """
+    limits = [(low + high + 1) // 2 for low, high in pairwise(values)]
+    if len(values) == 2 and labels is None:
+        return DatasetDescription(threshold=limits[0])
+    ranges = map(ValueRange, [0, *limits], [*limits, max(highest, 255) + 1])
+    mapping: dict[MaskValues, str | int] = dict(zip(ranges, labels or range(len(values)), strict=True))
+    return DatasetDescription(names=tuple(map(str, values)), label_mapping=mapping)
 
 
-def find_soft_values(stats: Iterable[SampleStats]) -> tuple[int, int] | None:
-    """Find two values between which all others are soft edges, as antialiasing, resizing and JPEG create them."""
+def find_soft_values(stats: Iterable[SampleStats]) -> tuple[int, ...] | None:
+    """Find the values between which all others are soft edges, as antialiasing, resizing and JPEG create them."""
     total, between, flat = Counter[int](), Counter[int](), Counter[int]()
     for s in stats:
         total.update({value: pixels for value, pixels in s.value_counts.items() if value >= 0})
@@ -60,24 +76,41 @@ def find_soft_values(stats: Iterable[SampleStats]) -> tuple[int, int] | None:
     if len(total) < 2 + _MIN_SOFT_VALUES or max(total) - min(total) < _MIN_RANGE:
         return None
     middle = (min(total) + max(total)) / 2
-    low, high = (max(half, key=total.__getitem__) for half in _divide(total, middle))
-    others = total.keys() - {low, high}
-    near = (high - low) / _MIN_RANGE
-    num_pixels = sum(total[v] for v in others)
-    explained = sum(total[v] if min(abs(v - low), abs(v - high)) <= near else between[v] for v in others)
+    ends = tuple(max(half, key=total.__getitem__) for half in _divide(total, middle))
+    others = total.keys() - set(ends)
     sides = [sum(total[v] for v in half) for half in _divide(others, middle)]
-    is_soft = (
+    if min(sides) >= _MIN_SIDE_SHARE * sum(sides) and _are_edges(others, ends, total, between, flat):
+        return ends
+    areas: list[int] = []
+    for value, pixels in total.most_common():
+        if flat[value] >= _MIN_AREA_SHARE * pixels and all(abs(value - area) >= _MIN_RANGE for area in areas):
+            areas.append(value)
+    others = total.keys() - set(areas)
+    if len(areas) > 2 and len(others) >= _MIN_VALUES_AMONG_CLASSES and _are_edges(others, areas, total, between, flat):
+        return tuple(sorted(areas))
+    return None
+
+
+def _divide(values: Collection[int], middle: float) -> tuple[list[int], list[int]]:
+    return [v for v in values if v < middle], [v for v in values if v >= middle]
+
+
+def _are_edges(
+    others: Collection[int],
+    values: Sequence[int],
+    total: Counter[int],
+    between: Counter[int],
+    flat: Counter[int],
+) -> bool:
+    """Return whether `others` are few, have no area, and are between other values or next to one of `values`."""
+    num_pixels = sum(total[v] for v in others)
+    near = min(high - low for low, high in pairwise(sorted(values))) / _MIN_RANGE
+    explained = sum(total[v] if min(abs(v - value) for value in values) <= near else between[v] for v in others)
+    return (
         2 * num_pixels <= total.total()
         and sum(flat[v] for v in others) <= _MAX_FLAT_SHARE * num_pixels
         and explained >= _MIN_EXPLAINED_SHARE * num_pixels
-        and min(sides) >= _MIN_SIDE_SHARE * num_pixels
     )
-    return (low, high) if is_soft else None
-
-
-def _divide(values: Iterable[int], middle: float) -> tuple[list[int], list[int]]:
-    values = sorted(values)
-    return [v for v in values if v < middle], [v for v in values if v >= middle]
 
 
 def describe_objects(stats: Iterable[SampleStats]) -> DatasetDescription:

@@ -22,7 +22,7 @@ ACCEPTED_CODES = ("jpeg_mask", "foreground_ignored", "palette_order")
 
 
 REFUSED_CODES = ("color_masks", "soft_masks", "instance_masks")
-"""Codes of errors that a key of dataset.yaml fixes: without these pairs, a run would learn something else."""
+"""Codes of errors that a key of dataset.yaml fixes: without most of the labeled pairs, a run learns something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,15 @@ def exclude_invalid(dataset: Dataset) -> tuple[Dataset, tuple[Exclusion, ...]]:
     Reads every pair once. Test pairs are not opened, and stay.
 
     Raises:
-        DataError: The values of the masks have another meaning, which dataset.yaml must give.
+        DataError: The values of most masks have another meaning, which dataset.yaml must give.
     """
     scanned = scan_dataset(dataset, [s for s in dataset.samples if s.split != "test"])
     errors = run_checks(scanned).errors
-    if misread := [f"{error.message} {error.fix}" for error in errors if error.code in REFUSED_CODES]:
-        raise DataError("\n".join([*misread, "--skip-invalid does not leave out these masks."]))
+    num_labeled = sum(len(stats.value_counts) > 1 for stats in scanned.stats)
+    misread = [error for error in errors if error.code in REFUSED_CODES and 2 * len(error.files) > num_labeled]
+    if misread:
+        lines = [f"{error.message} {error.fix}" for error in misread]
+        raise DataError("\n".join([*lines, "--skip-invalid does not leave out these masks."]))
     for error in errors:
         logger.info(f"error: {error.message} {error.fix}")
     blocking = [error for error in errors if error.code not in ACCEPTED_CODES]

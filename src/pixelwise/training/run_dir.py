@@ -75,7 +75,8 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove files that a killed process left incomplete."""
-        self.next_checkpoint.unlink(missing_ok=True)
+        for path in (self.next_checkpoint, self.unfinished):
+            path.unlink(missing_ok=True)
         remove_temporary_files(self.path)
 
     def discard(self) -> None:

@@ -98,3 +98,12 @@ def test_a_test_list_may_be_without_masks(tmp_path: Path) -> None:
     assert ([s.split for s in found.samples], found.images_without_mask, found.faults) == (["train", "val"], (), ())
     text(tmp_path / "test.txt", "pictures/gone.png\n")
     assert find_pairs(tmp_path).faults[0].files == (tmp_path / "test.txt: pictures/gone.png",)
+
+
+def test_images_in_no_list_are_named(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    assert find_pairs(tmp_path).faults == ()
+    pairs(tmp_path, (0, 1), ("train/0001TP_9.png", "trainannot/0001TP_9.png"))
+    (fault,) = find_pairs(tmp_path).faults
+    assert (fault.code, fault.files) == ("not_listed", (tmp_path / "train/0001TP_9.png",))
+    assert "none of the lists train.txt, val.txt, test.txt" in fault.problem

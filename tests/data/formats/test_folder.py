@@ -334,9 +334,7 @@ def test_the_chosen_folder_is_preferred_to_others(tmp_path: Path) -> None:
     plant(tmp_path, "images/a.png", "masks/a.png", "labels/a.png", "truth/a.png")
     (sample,) = find_pairs(tmp_path, "labels").samples
     assert relative(tmp_path, sample.mask_path) == "labels/a.png"
-    with pytest.raises(
-        DataError, match=r"'masks' is 'gt', but neither .* contains this folder. Folders with .*: .*truth"
-    ):
+    with pytest.raises(DataError, match=r"'masks' is 'gt', but there is no such folder in .* Folders with .*: .*truth"):
         find_pairs(tmp_path, "gt")
 
 

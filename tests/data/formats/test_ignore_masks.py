@@ -68,8 +68,11 @@ def test_soft_edges_and_colors_of_an_ignore_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ("ignore_masks: view\n", r"'ignore_masks' is 'view', but neither .* Folders with images: .*training/mask"),
-        ("masks: truth\n", r"'masks' is 'truth', but neither"),
+        (
+            "ignore_masks: view\n",
+            r"'ignore_masks' is 'view', but there is no such folder .* Folders with images: .*training/mask",
+        ),
+        ("masks: truth\n", r"'masks' is 'truth', but there is no such folder"),
         ("masks: 3\n", r"dataset.yaml: 'masks' or 'ignore_masks' is 3. Expected the name of a folder"),
     ],
 )

@@ -18,6 +18,7 @@ def find_pairs(images: Collection[str], masks: Collection[str]) -> dict[str, lis
 SAME = [
     ("a b c", "c a b"),
     ("a b", "a_mask b_mask"),
+    ("cell_1", "cell_1_cp_masks"),
     ("image_1 img-2 3_sat 4", "1_mask label_2 3 4_L"),
     ("IMG_1 Img_2", "img_1 IMG_2"),
     ("1 2", "1.jpg 2.jpg"),
@@ -175,6 +176,13 @@ def test_each_class_may_have_its_own_masks(form: str, rare: Iterable[str]) -> No
     assert pairing.class_of == {mask: start + name for mask, (_, name) in masks.items()}
 
 
+def test_kinds_of_which_each_image_has_one_are_no_classes() -> None:
+    """They may be sets of other origin."""
+    pairing = pair_names([NameGroup("1234", ["new_1", "new_2", "old_3", "old_4"])])
+    assert pairing.masks == {}
+    assert pairing.suggestion
+
+
 def test_folders_that_differ_in_a_number_are_no_classes() -> None:
     assert find_pairs(["1", "2"], ["rater1/1", "rater1/2", "rater2/1", "rater2/2"]) == {}
 
@@ -185,6 +193,7 @@ def test_masks_are_found_among_the_files_of_a_folder() -> None:
     assert find_masks_among(["x_1_RGB", "x_1_label", "x_2_RGB", "x_2_label"]) == {"x_1_label", "x_2_label"}
     assert find_masks_among(["b (1)", "b (1)_mask", "b (1)_mask_1"]) == {"b (1)_mask", "b (1)_mask_1"}
     assert find_masks_among(["1", "2", "masks/1", "masks/2"]) == {"masks/1", "masks/2"}
+    assert find_masks_among(["a_1", "a_1_cp_masks", "a_1_Labels"]) == {"a_1_cp_masks", "a_1_Labels"}
     assert find_masks_among(["label_1", "label_2"]) == set()
     assert find_masks_among(["a", "a_1", "a_2"]) == set()
 

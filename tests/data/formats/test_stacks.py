@@ -135,6 +135,17 @@ def test_pages_of_a_stack_are_split_in_blocks(tmp_path: Path) -> None:
     assert max(len(group.samples) for group in groups) > 1
 
 
+def test_pages_stay_together_where_other_images_are_no_stacks(tmp_path: Path) -> None:
+    write(tmp_path, "pages", "pages", names=("a", "b"))
+    for folder, array in (("images", IMAGES), ("masks", MASKS)):
+        for number in range(3):
+            Image.fromarray(array[number] // 2).save(tmp_path / folder / f"photo{number}.png")
+    dataset = scan_dataset(Dataset.load(tmp_path))
+    groups, notes = find_sample_groups(dataset, dataset.samples, DataConfig())
+    assert sorted(len(group.samples) for group in groups) == [1, 1, 1, 2 * NUM]  # the stacks are copies
+    assert "The pages of a stack stay in one split." in notes
+
+
 def test_reduced_copies_and_masks_of_transparency_are_not_pages(tmp_path: Path) -> None:
     write(tmp_path, "pages", "pages")
     for folder, array in (("images", IMAGES), ("masks", MASKS)):

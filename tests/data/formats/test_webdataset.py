@@ -280,3 +280,13 @@ def test_a_name_that_occurs_twice_is_refused(root: Path) -> None:
         archive.addfile(tarfile.TarInfo("0000.png"))
     with pytest.raises(DataError, match=r"0000.png occurs twice. Write the shard again"):
         Dataset.load(root)
+
+
+def test_arrays_next_to_pictures_are_not_images(tmp_path: Path) -> None:
+    features = io.BytesIO()
+    np.save(features, np.zeros((2, 3)))
+    files = pairs_of(0, 1)
+    write_tar(tmp_path / "train-000000.tar", {**files, **{f"{seed:04}.npy": features.getvalue() for seed in (0, 1)}})
+    dataset = Dataset.load(tmp_path)
+    assert [sample.image_entry for sample in dataset.samples] == ["0000.png", "0001.png"]
+    assert dataset.index.same_stem == ()

@@ -337,6 +337,18 @@ def test_minus_1_stays_and_nan_becomes_minus_1_in_masks_of_every_type(tmp_path: 
     assert_mask(save_tiff(tmp_path / "a.tif", pixels), expected.astype(np.int32))
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.uint16, np.uint32, np.uint64, *NUMBER_TYPES])
+def test_masks_in_npy_hold_the_same_values_as_in_tiff(tmp_path: Path, dtype: type) -> None:
+    ids = np.array([[0, 1, 1], [1, 0, 1]] if dtype == np.bool_ else [[0, 1, 2], [3, 100, 1]], dtype)
+    if np.dtype(dtype).kind == "f":
+        ids[0, 0] = np.nan
+    elif np.dtype(dtype).kind == "i":
+        ids[0, 0] = -1
+    np.save(tmp_path / "a.npy", ids)
+    expected = [[-1 if np.isnan(v) else int(v) for v in row] for row in ids.tolist()]
+    assert read_mask(tmp_path / "a.npy").tolist() == expected
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, -np.finfo(np.float32).max])
 @pytest.mark.parametrize("other", [2, 0.5])
 def test_floats_that_are_no_number_of_a_class_are_no_label(tmp_path: Path, value: float, other: float) -> None:

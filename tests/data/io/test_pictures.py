@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import zlib
@@ -8,6 +9,9 @@ import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
+import scipy.io
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from pixelwise.data.io.file_info import inspect_file
@@ -258,3 +262,32 @@ def test_too_many_pixels_are_refused_before_decoding(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 32)
     with pytest.raises(DataError, match=rf"/a{ending}: the image has more than 4,096 pixels. Cut it into tiles"):
         read_image(path)
+
+
+FUZZED = {
+    **ENCODERS,
+    ".npy": lambda pixels: _save_array(np.save, pixels),
+    ".npz": lambda pixels: _save_array(np.savez_compressed, pixels),
+    ".mat": lambda pixels: _save_array(lambda file, array: scipy.io.savemat(file, {"a": array}), pixels),
+    ".apng": lambda pixels: imagecodecs.apng_encode(np.stack([pixels, pixels]).astype(np.uint16)),
+}
+
+
+def _save_array(save: Any, pixels: Array) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, pixels)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("ending", FUZZED)
+@given(st.binary(max_size=64), st.data())
+def test_random_bytes_raise_only_data_errors(
+    ending: str, tmp_path_factory: pytest.TempPathFactory, noise: bytes, data: st.DataObject
+) -> None:
+    content = bytes(FUZZED[ending](np.zeros((16, 16, 3), np.uint8)))
+    start = data.draw(st.integers(0, len(content)))
+    path = tmp_path_factory.getbasetemp() / f"fuzzed{ending}"
+    path.write_bytes(content[:start] + noise + content[start + len(noise) :])
+    for read in (read_image, read_mask, read_size, find_stack_axes):
+        with contextlib.suppress(DataError):
+            read(path)

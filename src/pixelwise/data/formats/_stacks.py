@@ -1,4 +1,4 @@
-"""Samples of stacks: each page of an image with the same page of its mask, whatever the format of the dataset."""
+"""Samples of stacks: each page of an image with the same page of its mask, in every format of one file per image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -17,13 +17,14 @@ from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.dataset_index import (
     DatasetIndex,
     SplitFiles,
+    find_images,
     find_split_paths,
     list_path_endings,
     pair_files,
     read_lines,
 )
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
-from pixelwise.data.formats.split_lists import IMAGE_PATH, report_missing_names
+from pixelwise.data.formats.split_lists import IMAGE_PATH, report_missing_names, report_unlisted
 from pixelwise.data.sample import Split, format_location
 from pixelwise.errors import DataError
 
@@ -50,15 +51,24 @@ def can_read(root: Path) -> bool:
 
 def find_pairs(root: Path) -> DatasetIndex:
     missing: list[Path] = []
-    parts = [_read_list(root, split, path, missing) for split, path in _find_lists(root).items()]
-    index = pair_files(parts)
+    lists = _find_lists(root)
+    index = pair_files([_read_list(root, split, path, missing) for split, path in lists.items()])
+    names = ", ".join(path.name for path in lists.values())
     is_camvid = all(_VIDEO_NAMES.match(sample.image_path.name) for sample in index.samples)
     return replace(
         index,
         has_lists=True,
-        faults=report_missing_names(missing),
+        faults=(*report_missing_names(missing), *report_unlisted(_find_unlisted(root, index), names)),
         description=_CLASSES if is_camvid and index.samples else DatasetDescription(),
     )
+
+
+def _find_unlisted(root: Path, index: DatasetIndex) -> list[Path]:
+    """Find the images in no list, in the folders that have images but no masks of the lists."""
+    images = {s.image_path for s in index.samples} | {*index.images_without_mask, *index.unlabeled_images}
+    masks = {s.mask_path for s in index.samples} | {*index.masks_without_image, *index.same_stem}
+    folders = {path.parent for path in images} - {path.parent for path in masks}
+    return [path for path in find_images(root) if path.parent in folders and path not in images]
 
 
 def _find_lists(root: Path) -> dict[Split, Path]:

@@ -68,7 +68,7 @@ def find_named_folder(root: Path, path: Path, name: str, key: str) -> Path:
             return parent / name
     folders = dict.fromkeys(image.parent.relative_to(root).as_posix() for image in find_images(root))
     raise DataError(
-        f"{key!r} is {name!r}, but neither {root} nor a folder of {path.relative_to(root)} contains this folder. "
+        f"{key!r} is {name!r}, but there is no such folder in {path.parent}, next to it or above it in the dataset. "
         f"Folders with images: {', '.join(list(folders)[:12])}."
     )
 

@@ -29,7 +29,7 @@ MIN_COVERAGE = 0.95
 """Least share of the images that a pattern has to pair."""
 
 _WORDS = "(?i:masks?|labels?|annotations?|segmentation|seg|groundtruth|gt)"
-_MASK_MARK = re.compile(rf"{_WORDS}[-_]|[-_]{_WORDS}|_[LP]")
+_MASK_MARK = re.compile(rf"{_WORDS}[-_]|[-_](?:cp_)?{_WORDS}|_[LP]")
 """A prefix or suffix that only says that the file is a mask."""
 _IMAGE_MARK = re.compile(r"(?i:(?:image|img)[-_]|[-_](?:image|img|sat))")
 _IMAGE_PREFIX, _IMAGE_SUFFIX = re.compile(r"(?i:image|img)[-_](?=.)"), re.compile(r"(?<=.)[-_](?i:image|img|sat)$")
@@ -121,10 +121,12 @@ def find_masks_among(names: Collection[str]) -> set[str]:
 
     Without such a name, those with a word for masks are masks if nearly all others are their images.
     """
+    masks = {name for name in names if _MASK_WORD.search(name)}
+    if not masks and not any(name.endswith(("_L", "_P")) for name in names):
+        return set()
     found = {c.affix for c in _find_candidates([NameGroup(names, names)], str, is_one_folder=True)}
     if marks := {a for a in found if any(a) and (a.is_mark(_MASK_MARK) or _MASK_WORD.search(" ".join(a)))}:
         return {name for name in names for mark in marks if _has_affix(name, mark)}
-    masks = {name for name in names if _MASK_WORD.search(name)}
     images = set(names) - masks
     pairing = pair_names([NameGroup(images, masks)])
     return masks if masks and images and len(pairing.masks) >= MIN_COVERAGE * len(images) else set()
@@ -305,9 +307,11 @@ def _pair_by_pattern(candidates: Sequence[_Candidate], needed: int) -> Pairing |
     rules = [affix for affix in order if len(votes[affix]) >= len(votes[order[0]])]
     is_ambiguous = any(image_of[key[0], name] != key for affix in rules for key, name in votes[affix].items())
     names = _name_kinds(kinds)
+    several = names is not None and len(set(names.values())) > 1
+    if several and all(len(files) == 1 for files in masks.values()):  # files of several sets, rather than of classes
+        names = None
     if len(masks) < needed or is_ambiguous or names is None:
-        return Pairing(masks={}, suggestion=(len(masks), image, mask))
-    several = len(set(names.values())) > 1
+        return Pairing(masks={}, suggestion=(len(votes[order[0]]), image, mask))
     class_of = {mask: names[affix] for affix, kind in kinds.items() for mask in kind.values() if several}
     return Pairing(masks={key: sorted(names) for key, names in masks.items()}, class_of=class_of, is_guessed=True)
 

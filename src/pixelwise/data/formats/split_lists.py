@@ -148,13 +148,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
             if index.has_lists
             else "Name the lists to use train.txt, val.txt and test.txt, put them into one folder, remove the others.",
         ),
-        IndexFault(
-            code="not_listed",
-            files=tuple(s.image_path for s in others if (s.split or "train") in lists.paths),
-            noun="image",
-            problem=f"in none of the lists {names} and therefore not used",
-            fix="Add them to a list to use them. If they were left out on purpose, nothing needs to be done.",
-        ),
+        *report_unlisted((s.image_path for s in others if (s.split or "train") in lists.paths), names),
         IndexFault(
             code="split_lists",
             files=tuple(dict.fromkeys(lists.paths.values())) if samples != list(index.samples) else (),
@@ -182,6 +176,18 @@ def report_missing_names(places: Iterable[Path]) -> tuple[IndexFault, ...]:
         noun="name",
         problem="in split lists that are of no image, or of several",
         fix="Restore the files, write more of their paths, or remove these lines.",
+    )
+    return (fault,) if fault.files else ()
+
+
+def report_unlisted(images: Iterable[Path], names: str) -> tuple[IndexFault, ...]:
+    """Return the finding about images in none of the lists with these names."""
+    fault = IndexFault(
+        code="not_listed",
+        files=tuple(images),
+        noun="image",
+        problem=f"in none of the lists {names} and therefore not used",
+        fix="Add them to a list to use them. If they were left out on purpose, nothing needs to be done.",
     )
     return (fault,) if fault.files else ()
 

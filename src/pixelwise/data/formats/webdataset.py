@@ -19,6 +19,7 @@ from pathlib import Path
 from pixelwise.data.formats.dataset_index import DatasetIndex, SampleReader, list_folders, prefix_split
 from pixelwise.data.formats.folder import can_read as is_folder_dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
+from pixelwise.data.io.unread_files import ARRAY_EXTENSIONS
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError
 from pixelwise.files import wrap_access_errors
@@ -178,7 +179,12 @@ def _group_by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]
                 keys[match[1]][0].append(name)
             elif f".{extension}" in IMAGE_EXTENSIONS and kind.strip(".") in LABEL_WORDS:
                 keys[match[1]][1].append(name)
-    return keys
+    return {key: (_drop_arrays(images), _drop_arrays(labels)) for key, (images, labels) in keys.items()}
+
+
+def _drop_arrays(names: list[str]) -> list[str]:
+    """Drop arrays next to a picture, such as its features."""
+    return [name for name in names if not name.lower().endswith(ARRAY_EXTENSIONS)] or names
 
 
 def _make_samples(pairs: list[tuple[DataShard, str, str, str]]) -> Iterator[Sample]:

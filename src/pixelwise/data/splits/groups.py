@@ -236,7 +236,8 @@ def _find_blocks(samples: Sequence[Sample], is_required: bool, num_parts: int) -
     if not positions:
         if is_required:
             raise _missing_positions_error(names)
-        return {}, []
+        stacks = {sample: str(sample.image_path) for sample in samples if sample.is_page}
+        return stacks, ["The pages of a stack stay in one split."] if stacks else []
     blocks = make_blocks(positions, max(BLOCKS_WANTED, BLOCKS_PER_FOLD * num_parts))
     count, scenes = len(set(blocks)), describe_scenes(positions)
     if not is_required and count < max(MIN_BLOCKS, 2 * num_parts):
