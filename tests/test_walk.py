@@ -24,7 +24,8 @@ and signature. Destinations:
 - the processes: the process group, decisions and signals.
 
 Other packages (`errors`, `progress`, `shapes`) are not counted. `Walk.all_functions` counts every function of the
-package with more than four lines without these rules: 174 before the roles of `predict` were merged, 141 after.
+package with more than four lines without these rules: 174 before the roles of `predict` were merged, 141 after, and 176
+since outputs have an owner and a manifest, and images have missing data, stacks and a place on the map.
 """
 
 import ast
@@ -157,9 +158,9 @@ def test_the_way_of_an_image_through_predict(make_model: Callable[..., Path], tm
     stops = walk.stops(("api", "prediction", "inference"))
     end = next(index for index, (_, name) in enumerate(stops) if name == "OutputWriter.write")
     path = stops[: end + 1]  # it ends with the label file
-    assert len(path) <= 15, "\n".join(map(str, path))
+    assert len(path) <= 12, "\n".join(map(str, path))
     assert count_returns(path) <= 4, "\n".join(map(str, path))
-    assert len(walk.all_functions) <= 175
+    assert len(walk.all_functions) <= 180, len(walk.all_functions)
 
 
 TRAIN_DESTINATIONS: Mapping[str, str] = {
@@ -218,4 +219,4 @@ def test_the_way_of_a_sample_through_train(streets: Path, tiny: dict[str, Any], 
     assert count_returns(path) <= 3, path
     entered = walk.all_functions
     end = next(index for index, (_, name) in enumerate(entered) if name == "accumulate_gradients")
-    assert end <= 250, end
+    assert end <= 260, end

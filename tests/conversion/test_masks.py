@@ -36,6 +36,7 @@ def test_folder(make: Make, tmp_path: Path) -> None:
     source, out = make(splits=["train", "val"]), tmp_path / "out"
     convert(source, out, to="folder")
     assert list_files(out) == [
+        ".pixelwise.json",
         "dataset.yaml",
         *(f"images/{split}/city/{n}.1.jpg" for split in ("train", "val") for n in (0, 1)),
         *(f"masks/{split}/city/{n}.1.png" for split in ("train", "val") for n in (0, 1)),
@@ -102,7 +103,8 @@ def test_voc_supports_255_classes(tmp_path: Path) -> None:
 def test_webdataset(make: Make, tmp_path: Path) -> None:
     source, out = make(), tmp_path / "out"
     convert(source, out, to="webdataset")
-    assert list_files(out) == ["dataset.yaml", "test-000000.tar", "train-000000.tar", "val-000000.tar"]
+    shards = [f"{split}-000000.tar" for split in ("test", "train", "val")]
+    assert list_files(out) == [".pixelwise.json", "dataset.yaml", *shards]
     with tarfile.open(out / "val-000000.tar") as archive:
         assert archive.getnames() == [f"city/{n}_1.{end}" for n in (0, 1) for end in ("jpg", "mask.png")]
         assert {(m.mtime, m.uid, m.uname) for m in archive} == {(0, 0, "")}
@@ -118,7 +120,7 @@ def test_webdataset(make: Make, tmp_path: Path) -> None:
 def test_full_shards_are_closed(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.conversion.masks.SHARD_BYTES", 1)
     convert(make(splits=[""]), tmp_path / "out", to="webdataset")
-    assert list_files(tmp_path / "out") == ["all-000000.tar", "all-000001.tar", "dataset.yaml"]
+    assert list_files(tmp_path / "out") == [".pixelwise.json", "all-000000.tar", "all-000001.tar", "dataset.yaml"]
     with tarfile.open(tmp_path / "out" / "all-000001.tar") as archive:
         assert archive.getnames() == ["city/1_1.jpg", "city/1_1.mask.png"]
     assert (tmp_path / "out" / "all-000001.tar").read_bytes()[-1024:] == bytes(1024)

@@ -16,9 +16,9 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
 from pixelwise.data.io.images import read_image, read_mask
-from pixelwise.data.rasters import ome_zarr
+from pixelwise.data.rasters import ome_zarr, rasterio_reader
 from pixelwise.data.rasters.ome_zarr import ZarrRaster
-from pixelwise.data.rasters.rasterio_reader import use_gdal
+from pixelwise.data.rasters.rasterio_reader import needs_windows, use_gdal
 from pixelwise.data.rasters.windows import BLOCK
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.inference.predictor import Predictor, load
@@ -26,7 +26,7 @@ from pixelwise.inference.tiling import planner
 from pixelwise.inference.tiling.plan import Tile
 from pixelwise.prediction import rasters as home
 from pixelwise.prediction.inputs import RasterInput, make_input
-from pixelwise.prediction.rasters import needs_windows, predict_raster, remove_parts
+from pixelwise.prediction.rasters import predict_raster, remove_parts
 from pixelwise.progress import use_reporter
 from support.predictions import make_manifest
 from support.rasters import TILE, write_slide, write_zarr
@@ -353,7 +353,7 @@ def test_a_broken_window_is_an_error_with_its_place(padded: Predictor, tmp_path:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An image that counts as large."""
-    monkeypatch.setattr(home, "WINDOWED_PIXELS", 50 * 60 - 1)
+    monkeypatch.setattr(rasterio_reader, "WINDOWED_PIXELS", 50 * 60 - 1)
     (tmp_path / "photos").mkdir()
     return write(tmp_path / "photos" / "x.tif", noise(50, 60))
 
@@ -370,9 +370,9 @@ def test_large_tiffs_and_jpeg_2000_are_read_by_windows(large: Path, monkeypatch:
     assert not any(needs_windows(path, True) for path in (small, broken))
     assert not isinstance(make_input(png, "large"), RasterInput)
     assert not needs_windows(large, False)  # it can be decoded as a whole
-    monkeypatch.setattr(home, "has_rasterio", lambda: False)
+    monkeypatch.setattr(rasterio_reader, "has_rasterio", lambda: False)
     assert not any(needs_windows(path, True) for path in (large, scene))
-    monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
+    monkeypatch.setattr(rasterio_reader, "MAX_PIXELS", 50 * 60 - 1)
     assert needs_windows(large, False)
 
 
@@ -390,7 +390,7 @@ def test_predict_chooses_windows_by_itself(large: Path, models: dict[str, Path],
 def test_outputs_without_windows_only_fail_for_large_images(
     large: Path, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home, "MAX_PIXELS", 50 * 60 - 1)
+    monkeypatch.setattr(rasterio_reader, "MAX_PIXELS", 50 * 60 - 1)
     Image.fromarray(noise(20, 30)).save(large.with_name("small.png"))
     report = predict(models["padded"], [large.parent], tmp_path / "out", save=["labels", "overlay"], device="cpu")
     assert [path.name for path in report.written] == ["small.png", "small_overlay.png"]

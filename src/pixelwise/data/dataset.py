@@ -332,16 +332,13 @@ class Dataset:
                 f"Save both with the same size."
             )
         if missing is not None:
-            labels[missing.all(2)] = self.classes.ignore_index
+            labels[missing] = self.classes.ignore_index
         return image, labels
 
     def _read_filled(self, sample: Sample) -> tuple[Array, Array | None]:
-        """Read the image, and which of its values are missing in the file: (H, W, C) bool or None."""
-        decoded = self.decode_image(sample)
-        try:
-            image, missing = decoded.fill_missing(self.channels, self.nodata or ALL_DATA)
-        except DataError as error:
-            raise DataError(f"{sample.image_location}: {error}") from error
+        """Read the image, and which of its pixels have no data: (H, W) bool or None."""
+        decoded, location = self.decode_image(sample), sample.image_location
+        image, missing = decoded.fill_pixels(location, self.channels, self.nodata or ALL_DATA)
         return match_channels(image, self.channels, sample.image_location), missing
 
 

@@ -14,8 +14,6 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import numpy as np
-
 from pixelwise.data.io.decoded_image import split_channel, stack_channels
 from pixelwise.data.io.images import (
     IMAGE_EXTENSIONS,
@@ -92,18 +90,8 @@ class Input:
         return decode_image_bytes(read_remote(self.url), self.url) if self.url else decode_image(self.path, channels)
 
     def read(self, channels: int | None = None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
-        """Decode the image for a model with these channels and nodata values.
-
-        Returns:
-            (H, W, C) pixels with missing values filled, and (H, W) bool of the pixels without data in any channel, or
-            None if there are none.
-        """
-        decoded = self.decode(channels)
-        try:
-            pixels, missing = decoded.fill_missing(channels, nodata)
-        except DataError as error:
-            raise DataError(f"{self.name}: {error}") from error
-        return pixels, None if missing is None else np.asarray(missing.all(2))
+        """Decode the image for a model with these channels and nodata values; see `DecodedImage.fill_pixels`."""
+        return self.decode(channels).fill_pixels(self.name, channels, nodata)
 
     def read_place(self) -> tuple[Georeference | None, tuple[GeoTag, ...]]:
         """Read where the image is on the map: its affine transform if it has one, and all tags of a GeoTIFF."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
+from pixelwise.data.rasters.rasterio_reader import needs_windows
 from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.inference.batching import PredictedImage, predict_all
@@ -17,7 +18,7 @@ from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.output_files import claim_output
 from pixelwise.prediction.inputs import Input, RasterInput, StackInput, VideoInput, find_inputs, group_channels
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
-from pixelwise.prediction.rasters import needs_windows, predict_raster
+from pixelwise.prediction.rasters import predict_raster
 from pixelwise.prediction.result import PredictReport
 from pixelwise.prediction.stacks import predict_stack
 from pixelwise.prediction.videos import count_frames, predict_video

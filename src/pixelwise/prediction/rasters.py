@@ -15,38 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
+from pixelwise.data.io.decoded_image import Array
 from pixelwise.data.rasters import Raster, find_raster_format
-from pixelwise.data.rasters.rasterio_reader import (
-    JPEG_2000_EXTENSIONS,
-    TIFF_EXTENSIONS,
-    count_tiff_pixels,
-    has_rasterio,
-)
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.files import READ_ERRORS, read_json, write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.output_files import OutputManifest, remove_path
 from pixelwise.progress import report_progress
-
-WINDOWED_PIXELS = 64 << 20
-"""Larger TIFFs are read window by window, if that can give the requested outputs."""
-
-
-def needs_windows(path: Path, can_use_windows: bool) -> bool:
-    """Return whether a file that can also be decoded as a whole is predicted window by window.
-
-    Windows keep the position on the map of a JPEG 2000.
-
-    Args:
-        can_use_windows: whether windows can give the requested outputs. If not, a TIFF is read window by window only if
-            it could not be decoded as a whole, and then it fails.
-    """
-    suffix, can_use_windows = path.suffix.lower(), can_use_windows and has_rasterio()
-    pixels = count_tiff_pixels(path) if suffix in TIFF_EXTENSIONS else 0
-    is_preferred = suffix in JPEG_2000_EXTENSIONS or pixels > WINDOWED_PIXELS
-    return pixels > MAX_PIXELS or (is_preferred and can_use_windows)
 
 
 def predict_raster(

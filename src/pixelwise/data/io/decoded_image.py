@@ -103,6 +103,18 @@ class DecodedImage:
         means.add(pixels, missing)
         return means.fill(pixels, missing), missing
 
+    def fill_pixels(self, location: str, channels: int | None, nodata: Nodata = ALL_DATA) -> tuple[Array, Array | None]:
+        """Fill missing values as `fill_missing` does; errors name the location.
+
+        Returns:
+            (H, W, C) pixels, and (H, W) bool of the pixels without data in any channel, or None if there are none.
+        """
+        try:
+            pixels, missing = self.fill_missing(channels, nodata)
+        except DataError as error:
+            raise DataError(f"{location}: {error}") from error
+        return pixels, None if missing is None else np.asarray(missing.all(2))
+
 
 def merge_masks(first: Array | None, second: Array | None) -> Array | None:
     """Return where one of two masks is True; None masks nothing."""

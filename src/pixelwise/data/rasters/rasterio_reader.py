@@ -15,7 +15,14 @@ import numpy as np
 import tifffile
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.io.decoded_image import ORIENTATION, Array, ChannelMeans, DecodedImage, convert_dtype
+from pixelwise.data.io.decoded_image import (
+    MAX_PIXELS,
+    ORIENTATION,
+    Array,
+    ChannelMeans,
+    DecodedImage,
+    convert_dtype,
+)
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.rasters.windows import BLOCK, FilledWindows, convert_window_errors, regroup_blocks
 from pixelwise.errors import DataError, explain_missing_extra
@@ -25,6 +32,8 @@ from pixelwise.shapes import Size
 JPEG_2000_EXTENSIONS = (".jp2", ".j2k")
 TIFF_EXTENSIONS = (".tif", ".tiff")
 
+WINDOWED_PIXELS = 64 << 20
+"""Larger TIFFs are read window by window, if that can give the requested outputs."""
 CACHE_BYTES = 64 << 20
 """Limit of the cache of decoded blocks; GDAL's default, a share of the memory, can be gigabytes."""
 
@@ -194,6 +203,21 @@ def count_tiff_pixels(path: Path) -> int:
             return int(page.imagelength) * int(page.imagewidth)
     except Exception:  # tifffile raises errors of any type on damaged files
         return 0
+
+
+def needs_windows(path: Path, can_use_windows: bool) -> bool:
+    """Return whether a file that can also be decoded as a whole is predicted window by window.
+
+    Windows keep the position on the map of a JPEG 2000.
+
+    Args:
+        can_use_windows: whether windows can give the requested outputs. If not, a TIFF is read window by window only if
+            it could not be decoded as a whole, and then it fails.
+    """
+    suffix, can_use_windows = path.suffix.lower(), can_use_windows and has_rasterio()
+    pixels = count_tiff_pixels(path) if suffix in TIFF_EXTENSIONS else 0
+    is_preferred = suffix in JPEG_2000_EXTENSIONS or pixels > WINDOWED_PIXELS
+    return pixels > MAX_PIXELS or (is_preferred and can_use_windows)
 
 
 def _require_plain(path: Path) -> None:
