@@ -1,4 +1,4 @@
-"""Who owns an output: one process at a time, and never a file that Pixelwise did not write.
+"""Ownership of outputs: one process at a time, and never a file that Pixelwise did not write.
 
 A command claims the folder or file that it writes (`claim_output`) and asks before the work which of its targets it may
 replace. Two records say what Pixelwise wrote: in a folder of many files a manifest (`OutputManifest`), in a single file
@@ -78,7 +78,7 @@ class OutputInUseError(InvalidArgumentError):
 
 
 _claimed: ContextVar[frozenset[Path]] = ContextVar("claimed", default=frozenset())
-"""What the current call and its callers own: `demo` trains in the folder that it has claimed."""
+"""Outputs that the current call and its callers own: `demo` trains in the folder that it has claimed."""
 
 
 _FILE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".json", ".csv", ".xml", ".yaml", ".html", ".mp4", ".zip")
@@ -350,7 +350,7 @@ class OutputManifest:
     name: str
     """Name of the JSON file in the folder."""
     request: Mapping[str, Any]
-    """What the command computes, as plain values."""
+    """Request that the command computes, as plain values."""
     requests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     records: dict[str, list[FileRecord]] | None = None
     """Path below the folder → its records; None before they are read."""
@@ -543,7 +543,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMark:
-    """What a file says about how it was written."""
+    """Record in a file of how it was written."""
 
     command: str
     request: Mapping[str, Any]

@@ -272,7 +272,7 @@ def _read_upright_tags(file: BinaryIO) -> Any:
 
 
 Place = tuple[Georeference | None, tuple[GeoTag, ...]]
-"""Where an image is on the map: its affine transform, if it has one, and all tags of a GeoTIFF that say it."""
+"""Position of an image on the map: its affine transform, if it has one, and all tags of a GeoTIFF that say it."""
 
 
 def read_place(open_image: Callable[[], BinaryIO], path: Path | None) -> Place:
