@@ -134,7 +134,10 @@ COMMANDS: Mapping[str, tuple[Sequence[str], Sequence[str], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+SLOW_EXPORT = pytest.param("export", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [SLOW_EXPORT if name == "export" else name for name in COMMANDS])
 def test_a_target_is_only_replaced_if_the_same_request_wrote_it_or_the_user_asks(
     name: str, pixelwise: Run, model: Path, other_model: Path, scenes: Path, tmp_path: Path
 ) -> None:
@@ -275,7 +278,8 @@ def make_command(name: str, model: Path, scenes: Path, output: Path) -> list[obj
 
 
 @pytest.mark.parametrize(
-    ("name", "hold"), [("predict", WRITE), ("convert", SAVE), ("export", COMPARE), ("train", STEP)]
+    ("name", "hold"),
+    [("predict", WRITE), ("convert", SAVE), pytest.param("export", COMPARE, marks=pytest.mark.slow), ("train", STEP)],
 )
 def test_of_two_equal_runs_at_once_one_is_refused(
     name: str, hold: str, contend: Contend, model: Path, scenes: Path, tmp_path: Path
@@ -344,7 +348,7 @@ def test_a_killed_prediction_is_resumed_at_once(
         ("convert", SAVE),
         ("convert", "pixelwise.conversion:_move_into"),
         ("convert", "pixelwise.conversion.masks:FolderWriter.add"),
-        ("export", COMPARE),
+        pytest.param("export", COMPARE, marks=pytest.mark.slow),
         ("train", STEP),
     ],
 )

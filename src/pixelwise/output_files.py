@@ -182,8 +182,14 @@ def _make_folders(folder: Path) -> list[Path]:
     for path in (folder, *folder.parents):
         if path.is_file() or (path.is_symlink() and not path.exists()):
             raise InvalidArgumentError(f"{path} is not a folder. Choose a folder with -o.")
-    with contextlib.suppress(FileExistsError):  # another process has just removed it, and it is created again below
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.suppress(FileExistsError):  # another process has just removed it, and it is created again below
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PathAccessError(
+            f"{folder} cannot be created ({(error.strerror or str(error)).lower()}). Change the permissions above it, "
+            f"or choose another place with -o."
+        ) from error
     return missing
 
 

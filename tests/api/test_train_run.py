@@ -214,10 +214,13 @@ def test_other_system_errors_are_not_changed(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     streets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments: pytest.fail("began"))
+    def refuse(path: Path, *arguments: Any, **more: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments, **more: pytest.fail("began"))
     with pytest.raises(
-        PathAccessError, match=rf"{tmp_path} is not writable\. Change its permissions, or choose another"
+        PathAccessError, match=r"a/run cannot be created \(permission denied\)\. Change the permissions above it, or"
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
@@ -315,10 +318,11 @@ def test_skip_invalid_is_refused_for_a_run_without_it(started: Path, streets: Pa
         train(streets, started, resume=True, skip_invalid=True)
 
 
-def test_a_list_of_an_earlier_run_does_not_stay(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
+def test_a_list_of_another_run_is_not_replaced(streets: Path, tiny: Arguments, tmp_path: Path) -> None:
     (tmp_path / "left_out.yaml").write_text("[]\n")
-    train(streets, tmp_path, **tiny)
-    assert not (tmp_path / "left_out.yaml").exists()
+    with pytest.raises(InvalidArgumentError, match=r"already contains left_out\.yaml, which a run would replace"):
+        train(streets, tmp_path, **tiny)
+    assert (tmp_path / "left_out.yaml").read_text() == "[]\n"
 
 
 def test_unreadable_checkpoints_are_named(finished: Path, streets: Path) -> None:

@@ -382,7 +382,7 @@ def test_a_bad_file_is_listed_and_the_others_are_predicted(photos: Path, tmp_pat
     report = localize([photos], tmp_path / "out", classifier="any")
     ((path, reason),) = report.failures
     assert path.name == "broken.png"
-    assert "is not an image of a known format" in reason
+    assert "broken.png: cannot be decoded. Replace or remove it." in reason
     assert len(files_in(tmp_path / "out")) == 2
 
 

@@ -17,7 +17,6 @@ from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import CrossValidation
 from pixelwise.training.loggers import require_loggers
-from pixelwise.training.run_dir import RunFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,6 @@ class TrainOptions:
 
     def check(self) -> "TrainOptions":
         """Check what needs no data; return the options with the network of the initial model."""
-        RunFolder(self.output or Path("runs")).require_writable()
         choose_precision(self.precision, self.device)
         options = self.use_network_of_model()
         config = (options.config or Config()).replace(options.changes)

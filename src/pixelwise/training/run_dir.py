@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pixelwise.errors import InvalidArgumentError, PathAccessError
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.files import remove_temporary_files, write_atomically
 from pixelwise.model_file import MODEL_FILE_NAME
 from pixelwise.output_files import OutputInUseError, claim_output
@@ -64,14 +63,6 @@ class RunFolder:
                 )
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
-
-    def require_writable(self) -> None:
-        """Raise PathAccessError if the folder is not writable, before the data is read."""
-        parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise PathAccessError(
-                f"{parent} is not writable. Change its permissions, or choose another folder with -o."
-            )
 
     def remove_leftovers(self) -> None:
         """Remove files that a killed process left incomplete."""
