@@ -26,16 +26,8 @@ SLOW_PATHS = (
     *("ops/kernels", "ops/test_pooling.py", "planning/test_memory_estimate.py", "planning/test_planner.py"),
     *("planning/test_planner_memory.py", "planning/test_planner_timing.py", "test_docstrings.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
-    *(
-        "prediction/test_stacks.py",
-        "prediction/test_videos.py",
-        "test_end_to_end.py",
-        "test_examples.py",
-        "test_kill.py",
-        "test_public_api.py",
-    ),
-    "test_ownership.py",
-    *("test_readme.py", "test_walk.py"),
+    *("prediction/test_stacks.py", "prediction/test_videos.py", "test_end_to_end.py", "test_examples.py"),
+    *("test_kill.py", "test_ownership.py", "test_public_api.py", "test_readme.py", "test_walk.py"),
 )
 """Paths that `--fast` skips: tests that train, start processes, export, compile or run large networks."""
 
