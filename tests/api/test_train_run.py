@@ -175,7 +175,7 @@ def test_a_file_of_the_same_size_and_another_content_is_a_change(tmp_path: Path)
     mask = data / "masks/train/a.png"
     mask.write_bytes(mask.read_bytes()[:-1] + b"x")
     size = f"{mask.stat().st_size} bytes"
-    change = Change(what="masks/train/a.png", before=size, now=f"{size} of another content")
+    change = Change(what="masks/train/a.png", before=size, now=f"{size}, with other contents")
     assert compare_files(run, Dataset.load(data)) == [change]
 
 

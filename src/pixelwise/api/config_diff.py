@@ -70,7 +70,7 @@ def compare_files(run: RunFolder, dataset: Dataset) -> list[Change]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             old, new = (f"{files[name].size} bytes" if name in files else "missing" for files in (before, now))
-            changes.append(Change(what=name, before=old, now=f"{new} of another content" if new == old else new))
+            changes.append(Change(what=name, before=old, now=f"{new}, with other contents" if new == old else new))
     return changes
 
 
