@@ -128,6 +128,39 @@ class DenseMaxPool(nn.MaxPool2d):
         return super().forward(padded)  # type: ignore[no-any-return]
 
 
+class EndPaddedConv2d(nn.Conv2d):
+    """A convolution padded like TensorFlow's "SAME" for sides that are multiples of its stride.
+
+    At stride 2 the padding is one larger at the bottom and right: 0 and 1 for a 3x3 kernel. TensorFlow and timm's
+    `Conv2dSame` choose it by the size of the map; here it is fixed, so that the alignment is the same for all sizes.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        """Take the parameters of a convolution, not copies of them."""
+        kernel_size, stride, rate = (
+            _get_side(side) for side in (convolution.kernel_size, convolution.stride, convolution.dilation)
+        )
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            kernel_size,
+            stride,
+            dilation=rate,
+            groups=convolution.groups,
+            bias=convolution.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = convolution.weight, convolution.bias
+        total = max(rate * (kernel_size - 1) + 1 - stride, 0)
+        before, after = total // 2, total - total // 2
+        self.margins = (before, after, before, after)
+        self.window = SlidingWindow(kernel_size, stride, before, rate, end_padding=after - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        return super().forward(functional.pad(x, self.margins))  # type: ignore[no-any-return]
+
+
 def _dilate_layer(layer: nn.Module, rate: int, step: int) -> None:
     """Dilate the windows by `rate`, and those after a removed stride of `step` by rate · step."""
     is_after_stride = False
@@ -153,7 +186,7 @@ def _find_windowed_modules(layer: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2
 
 
 def _get_window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> SlidingWindow:
-    if isinstance(module, DenseMaxPool):
+    if isinstance(module, DenseMaxPool | EndPaddedConv2d):
         return module.window
     if isinstance(module.padding, str):
         raise InvalidArgumentError(f"padding={module.padding!r} of {module} is not a number. Use a number.")
