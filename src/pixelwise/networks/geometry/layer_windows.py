@@ -129,10 +129,11 @@ class DenseMaxPool(nn.MaxPool2d):
 
 
 class EndPaddedConv2d(nn.Conv2d):
-    """A convolution padded like TensorFlow's "SAME" for sides that are multiples of its stride.
+    """A convolution padded like TensorFlow's "SAME" where the sides of the map are multiples of its stride.
 
-    At stride 2 the padding is one larger at the bottom and right: 0 and 1 for a 3x3 kernel. TensorFlow and timm's
-    `Conv2dSame` choose it by the size of the map; here it is fixed, so that the alignment is the same for all sizes.
+    At stride 2, a 3x3 kernel then needs no padding at the top and left and 1 at the bottom and right. TensorFlow and
+    timm's `Conv2dSame` choose the padding by the size of the map. Here the padding at the top and left is always the
+    same, and so is the alignment; at the bottom and right it is large enough to round odd sides up.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -151,8 +152,9 @@ class EndPaddedConv2d(nn.Conv2d):
             device="meta",
         )
         self.weight, self.bias = convolution.weight, convolution.bias
-        total = max(rate * (kernel_size - 1) + 1 - stride, 0)
-        before, after = total // 2, total - total // 2
+        reach = rate * (kernel_size - 1)
+        before = max(reach + 1 - stride, 0) // 2
+        after = reach - before
         self.margins = (before, after, before, after)
         self.window = SlidingWindow(kernel_size, stride, before, rate, end_padding=after - before)
 
