@@ -96,8 +96,8 @@ class NetworkConfig:
     name: str = "unet"
     """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
-    """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet. With an encoder,
-    of the decoder's finest map; None: those of the encoder's maps."""
+    """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet. With an
+    encoder, of the decoder's finest map; None: those of the encoder's maps."""
     depth: Annotated[int, Range(ge=1, le=8)] = 4
     """unet: number of times that the encoder halves the resolution."""
     max_channels: int = 512

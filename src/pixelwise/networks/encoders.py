@@ -16,7 +16,10 @@ from typing import Any, Literal, NamedTuple
 import timm
 import torch
 import torchvision
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -191,14 +194,14 @@ class TimmEncoder(Encoder):
 
     def _find_stages(self) -> tuple[tuple[str, ...], ...]:
         """Return the stages of models whose layers run in order and partly return maps."""
-        kind, children = type(self.model).__name__, dict(self.model.named_children())
-        if kind == "FeatureListNet":
-            layers = list(children)
-            ends = [index + 1 for index, name in enumerate(layers) if name in self.model.return_layers]
-        elif kind in ("EfficientNetFeatures", "MobileNetV3Features") and self.model.feature_hooks is None:
-            stem = [name for name in children if name != "blocks"]
-            layers = [*stem, *(f"blocks.{name}" for name, _ in self.model.blocks.named_children())]
-            ends = [len(stem) + stage for stage in sorted(self.model._stage_out_idx)]  # stage 0 is the stem
+        model: Any = self.model
+        layers = [name for name, _ in model.named_children()]
+        if isinstance(model, FeatureListNet):
+            ends = [index + 1 for index, name in enumerate(layers) if name in model.return_layers]
+        elif isinstance(model, EfficientNetFeatures | MobileNetV3Features) and model.feature_hooks is None:
+            stem = [name for name in layers if name != "blocks"]
+            layers = [*stem, *(f"blocks.{name}" for name, _ in model.blocks.named_children())]
+            ends = [len(stem) + stage for stage in sorted(model._stage_out_idx)]  # stage 0 is the stem
         else:
             return ()
         return tuple(

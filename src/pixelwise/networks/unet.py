@@ -80,8 +80,8 @@ class Down(nn.Module):
 class Up(nn.Module):
     """A step of the expanding path: transposed 2x2 convolution, concatenation of the skip, then a double convolution.
 
-    The map has as many channels as the skip, or `out_channels`. `upsampling` and `skips` select alternatives. Unpadded convolutions shrink the maps, so the skip and the switches
-    are cropped to the size of the upsampled map.
+    The map has as many channels as the skip, or `out_channels`. `upsampling` and `skips` select alternatives. Unpadded
+    convolutions shrink the maps, so the skip and the switches are cropped to the size of the upsampled map.
     """
 
     def __init__(
@@ -287,7 +287,9 @@ class EncoderUNet(nn.Module):
             )
         if base_channels and (skips == "add" or upsampling == "switches"):
             choice = "skips='add'" if skips == "add" else "upsampling='switches'"
-            raise InvalidArgumentError(f"{choice} needs as many channels as the encoder's maps; leave base_channels out.")
+            raise InvalidArgumentError(
+                f"{choice} needs as many channels as the encoder's maps; leave base_channels out."
+            )
         self.encoder = encoder
         self.upsampling, self.skips = upsampling, skips
         self.size_multiple, self.finest_stride = strides[-1], strides[0]

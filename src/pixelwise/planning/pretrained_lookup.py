@@ -49,28 +49,21 @@ class AvailableEncoder:
 
     encoder: str
     """Value of `network.encoder`."""
-    location: Literal["installed", "on disk", "downloadable"]
+    location: Literal["on disk", "downloadable"]
     name: str
-    """Package, file name, repository or address; configs contain no paths."""
+    """File name, repository or address; configs contain no paths."""
 
 
 def find_pretrained() -> list[AvailableEncoder]:
-    """Return the encoders whose weights are available, from small to large: those of installed packages first.
+    """Return the encoders of `PRETRAINED` whose weights are available, from small to large.
 
-    The server is asked once, for at most `REQUEST_SECONDS`, and only if no weights of `PRETRAINED` are on disk and no
-    variable of `OFFLINE_VARIABLES` forbids it.
+    The server is asked once, for at most `REQUEST_SECONDS`, and only if no weights are on disk and no variable of
+    `OFFLINE_VARIABLES` forbids it.
     """
-    installed = [
-        AvailableEncoder(encoder=name, location="installed", name=weights.distribution)
-        for name, weights in PACKAGED_WEIGHTS.items()
-        if weights.find()
-    ]
     on_disk = [encoder for entry in PRETRAINED if (encoder := _find_on_disk(entry))]
     if on_disk or is_offline() or not _is_reachable(PRETRAINED[0].url):
-        return installed + on_disk
-    return installed + [
-        AvailableEncoder(encoder=entry.encoder, location="downloadable", name=entry.url) for entry in PRETRAINED
-    ]
+        return on_disk
+    return [AvailableEncoder(encoder=entry.encoder, location="downloadable", name=entry.url) for entry in PRETRAINED]
 
 
 def is_offline() -> bool:
