@@ -21,6 +21,7 @@ from pixelwise.api.options import (
     StrPath,
     to_paths,
 )
+from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.progress import budget_start
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pixelwise.conversion import ConversionResult
 
 
+@check_arguments
 @wrap_path_errors()
 def check(
     data: Data,
@@ -100,6 +102,7 @@ def check(
     return report
 
 
+@check_arguments
 @wrap_path_errors()
 def convert(
     data: Data,
@@ -140,6 +143,7 @@ def convert(
     return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to, overwrite=overwrite)
 
 
+@check_arguments
 @wrap_path_errors()
 def plan(
     data: Data,

@@ -26,7 +26,8 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.errors import DataError, InvalidArgumentError, require_known, wrap_path_errors
+from pixelwise.arguments import check_arguments
+from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ SaveKind = Literal[
 ]
 
 
+@check_arguments
 @wrap_path_errors()
 def load(
     model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
@@ -85,6 +87,7 @@ def load(
     return run(to_path(model), device=device, precision=precision, engine=engine)
 
 
+@check_arguments
 @wrap_path_errors()
 def evaluate(
     model: Model,
@@ -167,6 +170,7 @@ def evaluate(
     return scores
 
 
+@check_arguments
 @wrap_path_errors()
 def predict(
     model: Model,
@@ -248,7 +252,6 @@ def predict(
     from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
-    require_known("cluster", [cluster] if cluster else [], ["ray"])
     if cluster is not None and shard is not None:
         raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
     writer = OutputWriter(
@@ -271,6 +274,7 @@ def predict(
         return predict_files(to_paths(inputs), writer, executor, resume=resume, overwrite=overwrite, shard=shard)
 
 
+@check_arguments
 @wrap_path_errors()
 def quantize(
     model: Model,
@@ -341,6 +345,7 @@ def quantize(
     return QuantizeResult(file=path, accuracy=accuracy)
 
 
+@check_arguments
 @wrap_path_errors()
 def export(
     model: Model,
@@ -408,7 +413,6 @@ def export(
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import claim_output
 
-    require_known("precision", [precision], MIN_AGREEMENT)
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
@@ -432,6 +436,7 @@ def export(
         )
 
 
+@check_arguments
 @wrap_path_errors()
 def localize(
     images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],

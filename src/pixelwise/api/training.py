@@ -23,6 +23,7 @@ from pixelwise.api.options import (
     StrPath,
     to_paths,
 )
+from pixelwise.arguments import check_arguments
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
@@ -39,6 +40,7 @@ _DEMO_UNFINISHED = ".pixelwise-demo-unfinished"
 """File in the folder of a demo that was interrupted."""
 
 
+@check_arguments
 @wrap_path_errors()
 def train(
     data: Data,
@@ -191,6 +193,7 @@ def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) 
     return function if function is None or isinstance(function, str) else make_import_path(function, parameter)
 
 
+@check_arguments
 @wrap_path_errors()
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
