@@ -248,7 +248,7 @@ def demo(
         result = train(data, folder, weights="none", budget=DEMO_BUDGET, device=device, precision=precision)
         assert isinstance(result, TrainResult)
         scores = evaluate(result.model, data, json_path=folder / "evaluation.json", device=device, precision=precision)
-        logger.info(f"test mean IoU: {scores['mean_iou']:.3f}, boundary F1: {scores['boundary_f1']:.3f}")
+        logger.info(f"test mean IoU: {scores.mean_iou:.3f}, boundary F1: {scores.boundary_f1:.3f}")
         images, predictions = data / "images" / "test", folder / "predictions"
         predict(result.model, [images], predictions, save=("labels", "overlay"), device=device, precision=precision)
         logger.info(f"labels and overlays of the test images: {predictions}")

@@ -140,7 +140,7 @@ class Predictor:
         tile_size: int | None = None,
         keep_logits: bool = False,
         samples: int = 1,
-        tta: Sequence[str] = (),
+        tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
 
@@ -266,7 +266,9 @@ class Predictor:
             is_done,
         )
 
-    def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
+    def _average_views(
+        self, pixels: Array, tta: str | Sequence[str], tiling: Tiling, tile_size: int | None
+    ) -> Prediction:
         scores: list[float | None] = []
 
         def predict(view: Array) -> Tensor:
