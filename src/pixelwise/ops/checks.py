@@ -4,12 +4,13 @@ They read attributes of tensors and no values, so that they work on every device
 under the transforms of `torch.func`. `can_read_values` says where values can be read.
 """
 
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixelwise.arguments import Range, convert, describe_value
+from pixelwise.arguments import Range, describe_value
 from pixelwise.devices import is_transforming
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.shapes import Size
@@ -36,9 +37,10 @@ def check_tensor(name: str, x: Tensor, axes: str, dtypes: tuple[torch.dtype, ...
         return
     kinds = [str(dtype).removeprefix("torch.") for dtype in dtypes] or ["an integer dtype"]
     kind = " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+    what = "" if isinstance(x, Tensor) else "a tensor "
     is_batch = isinstance(x, Tensor) and axes.startswith("(B,") and x.dim() == rank - 1
     hint = f" Add the batch dimension with {name}[None]." if is_batch else ""
-    raise InvalidArgumentError(f"{name} is {describe_value(x)}, but must be a tensor {axes} in {kind}.{hint}")
+    raise InvalidArgumentError(f"{name} is {describe_value(x)}, but must be {what}{axes} in {kind}.{hint}")
 
 
 def is_integer(x: Tensor) -> bool:
@@ -51,17 +53,14 @@ def can_read_values(x: Tensor) -> bool:
     return x.is_cpu and not torch.compiler.is_compiling() and not is_transforming() and type(x) is Tensor
 
 
-def check_int(name: str, value: Any, low: int | None = 1, high: int | None = None) -> int:
+def check_int(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
     """Return an integer from `low` to `high`, or raise InvalidArgumentError; sides of traced images pass."""
-    if isinstance(value, torch.SymInt) or (
-        type(value) is int and (low is None or low <= value) and (high is None or value <= high)
-    ):
+    if isinstance(value, torch.SymInt) or (type(value) is int and low <= value and (high is None or value <= high)):
         return value  # type: ignore[return-value]
-    number = convert(value, int, name)
-    if number not in Range(ge=low, le=high):
-        legal = f"an integer from {low} to {high}" if high is not None else f"at least {low}"
-        raise InvalidArgumentError(f"{name} is {value!r}, but must be {legal}.")
-    return int(number)
+    if isinstance(value, Integral) and not isinstance(value, bool) and value in Range(ge=low, le=high):
+        return int(value)
+    legal = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {legal}.")
 
 
 def check_pair(name: str, value: Any, low: int = 1, high: int | None = None) -> Size:
