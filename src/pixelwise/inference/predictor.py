@@ -129,7 +129,7 @@ class Predictor:
     engine_network: nn.Module | None = None
     """The network on its engine; None: it is built at the first prediction."""
     threshold: float | None = None
-    """Of two classes, the probability from which on a pixel is labeled foreground; None: the most probable class."""
+    """Probability from which on a pixel is labeled foreground, of two classes; None: the most probable class."""
 
     def __post_init__(self) -> None:
         if self.threshold is None:
@@ -159,7 +159,7 @@ class Predictor:
         tile_size: int | None = None,
         keep_logits: bool = False,
         samples: int = 1,
-        tta: Sequence[str] = (),
+        tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
 
@@ -285,7 +285,9 @@ class Predictor:
             is_done,
         )
 
-    def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
+    def _average_views(
+        self, pixels: Array, tta: str | Sequence[str], tiling: Tiling, tile_size: int | None
+    ) -> Prediction:
         scores: list[float | None] = []
 
         def predict(view: Array) -> Tensor:

@@ -15,7 +15,7 @@ from pixelwise.shapes import round_up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRule:
-    """How logits become labels: the most probable class, or one of two classes by a threshold.
+    """The rule that turns logits into labels: the most probable class, or a threshold for one of two classes.
 
     Every prediction and every exported graph uses it.
     """

@@ -9,8 +9,9 @@ two bits are enough for a 2x2 window.
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import check_map, describe_tensor, get_memory_format
+from pixelwise.ops.checks import check_map, get_memory_format
 from pixelwise.ops.kernels import registration
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
 
@@ -106,7 +107,7 @@ def max_unpool(
         )
     if switches.shape != pooled.shape or switches.device != pooled.device:
         raise InvalidArgumentError(
-            f"switches {describe_tensor(switches)} do not match pooled {describe_tensor(pooled)}: "
+            f"switches {describe_value(switches)} do not match pooled {describe_value(pooled)}: "
             "they come from another pooling."
         )
     if not torch.compiler.is_exporting():  # sides are symbols there, and a check would limit the image size
@@ -265,7 +266,7 @@ def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
 
 def _check_switches(switches: Tensor) -> None:
     if switches.dim() != 4 or switches.dtype != torch.uint8:
-        raise InvalidArgumentError(f"switches are {describe_tensor(switches)}, but must be (B, C, H, W) in uint8.")
+        raise InvalidArgumentError(f"switches are {describe_value(switches)}, but must be (B, C, H, W) in uint8.")
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> None:
@@ -276,7 +277,7 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> Non
     if not fits or not out.is_contiguous(memory_format=memory_format):
         layout = str(memory_format).removeprefix("torch.")
         raise InvalidArgumentError(
-            f"out is {describe_tensor(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
+            f"out is {describe_value(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
     if torch.is_grad_enabled() and (like.requires_grad or out.requires_grad):
         raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
