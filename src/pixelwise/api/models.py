@@ -156,8 +156,8 @@ def evaluate(
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import prepare_files
 
-    request = {"model": read_checksum(to_path(model)), "split": split, "format": format, "masks": masks}
-    request |= {"precision": precision, "threshold": threshold}
+    request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
+    request |= {"masks": masks, "precision": precision, "threshold": threshold}
     (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
     dataset = load_datasets(to_paths(data), format, masks)
