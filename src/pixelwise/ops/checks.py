@@ -57,7 +57,7 @@ def check_int(name: str, value: Any, low: int = 1, high: int | None = None) -> i
     """Return an integer from `low` to `high`, or raise InvalidArgumentError; sides of traced images pass."""
     if isinstance(value, torch.SymInt) or (type(value) is int and low <= value and (high is None or value <= high)):
         return value  # type: ignore[return-value]
-    if isinstance(value, Integral) and not isinstance(value, bool) and value in Range(ge=low, le=high):
+    if not isinstance(value, bool) and isinstance(value, Integral) and int(value) in Range(ge=low, le=high):
         return int(value)
     legal = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
     raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {legal}.")
