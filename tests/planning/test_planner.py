@@ -1,16 +1,20 @@
+import dataclasses
+import re
 import time
 
 import pytest
 import torch
 
-from pixelwise.config import Config, load_config
+from pixelwise.config import Config, load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.planning import planner
 from pixelwise.planning.candidates import CANDIDATES
 from pixelwise.planning.memory_estimate import MemoryBudget, estimate_memory
-from pixelwise.planning.planner import Planner, count_wanted_images
+from pixelwise.planning.planner import Planner, count_wanted_images, format_budget
 from pixelwise.planning.prepare_data import prepare_data
 from pixelwise.planning.pretrained_lookup import AvailableEncoder
+from pixelwise.progress import use_reporter
+from support.recorder import Recorder
 
 CPU = torch.device("cpu")
 ENDLESS = MemoryBudget(resident=0, total=None)
@@ -29,6 +33,13 @@ def _same_everywhere(monkeypatch):
     monkeypatch.setattr(planner, "find_pretrained", list)
 
 
+@pytest.fixture
+def heard():
+    recorder = Recorder()
+    with use_reporter(recorder):
+        yield recorder
+
+
 def plan(prepared, **changes):
     """The planner, with its config in `config` and the estimate in `estimate`."""
     planner = Planner(prepared, CPU, "fp32", changes, time.monotonic())
@@ -40,7 +51,7 @@ def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
     """A machine whose step takes `seconds` with the smallest network, and in proportion to cost with others."""
     costs = {(c.base_channels, c.stem_stride): c.gflops / CANDIDATES[0].gflops for c in CANDIDATES}
 
-    def measure(trainer, repeats):
+    def measure(trainer, repeats, limit):
         network = trainer.config.network
         cost = 7.0 if network.encoder else costs.get((network.base_channels, network.stem_stride), 1.0)
         return seconds * (cost if growth is None else growth)
@@ -103,10 +114,10 @@ def test_hopeless_networks_are_not_timed(prepared, monkeypatch):
     monkeypatch.setattr(
         planner,
         "measure_step",
-        lambda t, n: timed.append(t.config.network.base_channels) or measure(t, n),
+        lambda t, *rest: timed.append(t.config.network.base_channels) or measure(t, *rest),
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0})
-    assert (timed, made.config.network.base_channels) == ([16, 32], 16)
+    assert (timed, made.config.network.base_channels) == ([16, 16, 32], 16)  # the smallest also for its samples
 
 
 def test_timed_networks_are_not_compiled(prepared, monkeypatch):
@@ -116,7 +127,7 @@ def test_timed_networks_are_not_compiled(prepared, monkeypatch):
     monkeypatch.setattr(
         planner,
         "measure_step",
-        lambda t, n: compiled.append(t.config.training.compile) or measure(t, n),
+        lambda t, *rest: compiled.append(t.config.training.compile) or measure(t, *rest),
     )
     made = plan(prepared, **{"training.budget_seconds": 300.0, "training.compile": True})
     assert set(compiled) == {False}
@@ -137,13 +148,62 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
 @pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
 def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
     """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
-    monkeypatch.setattr(planner, "measure_step", lambda trainer, repeats: seconds * trainer.config.training.batch_size)
-    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    pretend_by_pixels(monkeypatch, seconds / (64 * 96))
     made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
     assert made.config.training.batch_size == batch
     assert made.config.network.base_channels is None  # as published
     assert ("at least 300 steps" in made.config.reasons["training.batch_size"]) == (batch < 8)
     assert made.estimate.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
+
+
+def pretend_by_pixels(monkeypatch, seconds):
+    """A machine that takes `seconds` for each pixel of a sample, with every network."""
+
+    def measure(trainer, repeats, limit):
+        height, width = trainer.config.data.crop_size
+        return seconds * height * width * trainer.config.training.batch_size
+
+    monkeypatch.setattr(planner, "measure_step", measure)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+
+
+@pytest.fixture
+def large(prepared):
+    """The same data as if its images had 720x960 pixels."""
+    fingerprint = dataclasses.replace(prepared.fingerprint, median_size=(720, 960))
+    data = dataclasses.replace(prepared)
+    data.__dict__["fingerprint"] = fingerprint  # a cached property
+    return data
+
+
+@pytest.mark.parametrize("network", [{}, {"network.name": "segnet"}])
+def test_samples_grow_with_the_budget(large, monkeypatch, network):
+    """A million pixels a second: 1,000 steps of 8 need 131 s with crops of 128x128, and half an hour with 448x576."""
+    pretend_by_pixels(monkeypatch, 1e-6)
+    budgets = [30.0, 120.0, 300.0, 1200.0, 3600.0, 36000.0]
+    made = [plan(large, **{"training.budget_seconds": budget, **network}) for budget in budgets]
+    crops = [one.config.data.crop_size for one in made]
+    assert crops == sorted(crops)
+    assert (crops[0], crops[-1]) == ((128, 160), (448, 608))
+    assert all(height % 32 == width % 32 == 0 for height, width in crops)
+    for one, crop in zip(made, crops, strict=True):
+        is_reduced = "fewer than 1000 steps" in one.config.reasons["data.crop_size"]
+        assert is_reduced == (crop < crops[-1])
+        if crops[0] < crop < crops[-1]:
+            assert 700 < one.estimate.num_steps < 1500
+
+
+def test_a_crop_that_the_user_set_stays(large, monkeypatch):
+    pretend_by_pixels(monkeypatch, 1e-6)
+    made = plan(large, **{"training.budget_seconds": 60.0, "data.crop_size": [320, 320]})
+    assert made.config.data.crop_size == (320, 320)
+    assert made.config.training.batch_size < 8  # the steps that are left
+
+
+def test_the_network_grows_after_the_samples(large, monkeypatch):
+    pretend_by_pixels(monkeypatch, 1e-7)
+    small, whole = (plan(large, **{"training.budget_seconds": budget}).config for budget in (60.0, 36000.0))
+    assert (small.data.crop_size < whole.data.crop_size, size_of(small), size_of(whole)) == (True, 0, 4)
 
 
 def test_only_the_unet_comes_in_sizes(prepared):
@@ -154,7 +214,7 @@ def test_only_the_unet_comes_in_sizes(prepared):
 
 
 def test_large_validation_sets_are_sampled(prepared, monkeypatch):
-    pretend(monkeypatch, 0.01, scoring=1000.0)
+    pretend(monkeypatch, 0.01, scoring=100.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.config.data.max_val_images is None  # four are never too many
 
@@ -162,7 +222,7 @@ def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     made = plan(prepared, **{"training.budget_seconds": 600.0})
     assert made.config.data.max_val_images == 2
     assert "of 4" in made.config.reasons["data.max_val_images"]
-    assert made.estimate.time.end == pytest.approx(500 + 250 + planner.REPORT_SECONDS)
+    assert made.estimate.time.end == pytest.approx(50 + 25 + planner.REPORT_SECONDS)
 
 
 def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
@@ -177,10 +237,35 @@ def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
     assert f"{made.estimate.num_steps:,} steps, " in said
 
 
-def test_a_tiny_budget_still_counts_one_step(prepared, monkeypatch):
-    pretend(monkeypatch, 100.0)
-    made = plan(prepared, **{"training.budget_seconds": 20.0})
-    assert made.estimate.num_steps == 1
+@pytest.mark.parametrize("network", [{}, {"network.name": "segnet"}])
+def test_a_budget_without_time_for_a_step_is_an_error(prepared, monkeypatch, network):
+    """100 s for a step of one image, and a scoring of 1 s: 100 steps take 10,000 s and some more."""
+    monkeypatch.setattr(planner, "measure_step", lambda *_: 100.0)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    message = r"budget of 20 s is too short for one training step of 100\.0 s .* --budget (\d+)m allows about 100 steps"
+    with pytest.raises(InvalidArgumentError, match=message) as raised:
+        plan(prepared, **{"training.budget_seconds": 20.0, **network})
+    minutes = int(re.search(message, str(raised.value)).group(1))
+    enough = plan(prepared, **{"training.budget_seconds": 60.0 * minutes, **network})
+    assert 100 <= enough.estimate.num_steps < 102
+
+
+def test_a_budget_for_few_steps_is_a_warning_with_one_that_is_enough(prepared, monkeypatch, heard):
+    monkeypatch.setattr(planner, "measure_step", lambda *_: 2.0)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    made = plan(prepared, **{"training.budget_seconds": 60.0})
+    assert 20 < made.estimate.num_steps < 30
+    [warning] = [message for message in heard.messages if "too few" in message]
+    budget = re.search(r"too few for a useful model; --budget (\S+) allows about 100 steps", warning).group(1)
+    heard.messages.clear()
+    assert plan(prepared, **{"training.budget_seconds": parse_duration(budget)}).estimate.num_steps >= 100
+    assert not [message for message in heard.messages if "too few" in message]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(1, "30s"), (30, "30s"), (31, "1m"), (100, "2m"), (601, "11m")])
+def test_budgets_are_rounded_up(seconds, text):
+    assert format_budget(seconds) == text
+    assert parse_duration(text) >= seconds
 
 
 def test_little_memory_gives_a_smaller_network_and_says_so(prepared, monkeypatch):

@@ -22,6 +22,14 @@ def test_the_step_of_the_trainer_is_timed_with_prefetched_batches(make_trainer, 
     assert all(name.startswith("loader") for name in threads)
 
 
+def test_a_slow_step_is_not_repeated(make_trainer, monkeypatch):
+    taken = []
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, *rest: taken.append(1) or step(self, *rest))
+    assert measure_step(make_trainer(), repeats=5, limit=0) > 0
+    assert len(taken) == 1
+
+
 def test_steps_fill_four_fifths_of_the_time_left(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 150.0)
     assert compute_seconds_left(100.0, started=100.0) == 50

@@ -370,6 +370,19 @@ def test_a_budget_that_is_already_spent_is_an_error(make_trainer: MakeTrainer, r
         train_model(trainer, run, deadline=time.monotonic())
 
 
+def test_a_run_without_a_step_writes_no_model(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is used up between planning and the first step: no model may be scored and called a success."""
+    monkeypatch.setattr(home, "estimate_closing_seconds", lambda trainer: 0.0)
+    monkeypatch.setattr(home.TrainingClock, "measure", lambda self, step: 1.0)
+    trainer = make_trainer({"training.steps": None, "training.budget_seconds": 90})
+    with pytest.raises(InvalidArgumentError, match="budget of 90 s ended before the first training step"):
+        train_model(trainer, run, deadline=time.monotonic() + 90)
+    assert not run.model.exists()
+    assert not run.last_checkpoint.exists()
+
+
 def test_a_budget_leaves_time_for_the_end(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(home, "estimate_closing_seconds", lambda trainer: 30.0)
     trainer = make_trainer({"training.steps": None, "training.budget_seconds": 100})

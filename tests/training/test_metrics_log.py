@@ -14,7 +14,7 @@ from pixelwise.progress import use_reporter
 from pixelwise.training import metrics_log as home
 from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
-from pixelwise.training.metrics_log import MetricsLog, describe_early_stop, is_out_of_patience
+from pixelwise.training.metrics_log import MetricsLog, RateWatcher, describe_early_stop, is_out_of_patience
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 from support.recorder import Recorder
@@ -193,3 +193,18 @@ def test_the_note_names_the_best() -> None:
     note = describe_early_stop(metrics(0.25, 0.5, 0.4, 0.3), 2)
     assert note is not None
     assert note.endswith("evaluations without a better mean IoU than 0.5000, of step 2: 2")
+
+
+def test_training_that_became_much_slower_is_said_once() -> None:
+    watcher, normal, slow = RateWatcher(), [20.0] * 20, [9.0] * 20
+    assert [text for rate in normal if (text := watcher.add(rate))] == []
+    [text] = [text for rate in slow + normal + slow if (text := watcher.add(rate))]
+    assert "9.0 images/s instead of 20.0" in text
+
+
+@pytest.mark.parametrize(
+    "rates", [[20.0, 20.0, 2.0] * 20, [20.0] * 15 + [11.0] * 30, [1.0] * 40, [1.0] * 20 + [50.0] * 40]
+)
+def test_single_slow_seconds_and_growing_rates_are_not_reported(rates: list[float]) -> None:
+    watcher = RateWatcher()
+    assert not any(watcher.add(rate) for rate in rates)

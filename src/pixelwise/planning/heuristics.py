@@ -16,6 +16,9 @@ Choices = dict[str, tuple[Any, str]]
 MAX_CROP_PIXELS = 512 * 512
 """Largest number of pixels of a training sample; larger images are cropped at random."""
 
+MIN_CROP_PIXELS = 128 * 128
+"""Smallest number of pixels of a training sample of a larger image, however short the budget is."""
+
 RARE_FRACTION = 0.001
 """Fraction of the training pixels below which a class is weighted; above it, weights cost more than they gain
 (benchmarks/LOG.md)."""
@@ -35,10 +38,10 @@ def choose_samples(fingerprint: Fingerprint) -> Choices:
     }
 
 
-def compute_crop(size: Size, multiple: int = 32) -> Size:
+def compute_crop(size: Size, max_pixels: float = MAX_CROP_PIXELS, multiple: int = 32) -> Size:
     """Return the size of a small image, or of the largest crop with its aspect ratio, rounded up to `multiple`."""
     height, width = size
-    shrink = min(1.0, (MAX_CROP_PIXELS / (height * width)) ** 0.5)
+    shrink = min(1.0, (max_pixels / (height * width)) ** 0.5)
     return round_up(int(height * shrink), multiple), round_up(int(width * shrink), multiple)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -19,11 +20,13 @@ from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_epochs
 from pixelwise.planning.fingerprint import Fingerprint
 from pixelwise.planning.heuristics import (
     LEARNING_RATES,
+    MIN_CROP_PIXELS,
     Choices,
     choose_augmentation,
     choose_cache,
     choose_loss,
     choose_samples,
+    compute_crop,
     describe_details,
     describe_lengths,
 )
@@ -38,7 +41,8 @@ from pixelwise.planning.memory_estimate import (
 )
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.planning.pretrained_lookup import AvailableEncoder, find_pretrained
-from pixelwise.shapes import round_up
+from pixelwise.progress import format_duration
+from pixelwise.shapes import Size, round_up
 from pixelwise.training.trainer import Trainer, draw_val_samples
 from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, estimate_scoring_seconds
 
@@ -50,8 +54,14 @@ DEFAULT_BUDGET_SECONDS = 1200.0
 MAX_EVALUATION_FRACTION = 0.08
 """Largest fraction of the budget that the final evaluation may use; a larger validation set is sampled."""
 
+TARGET_STEPS = 1000
+"""Optimizer steps that a run should have before its samples grow beyond `MIN_CROP_PIXELS`, and then its network."""
+
 MIN_STEPS = 300
 """Optimizer steps that a run should have before its batches have more than one image."""
+
+USEFUL_STEPS = 100
+"""Runs with fewer optimizer steps rarely give a useful model, and the user is warned."""
 
 MIN_VAL_IMAGES = 4
 
@@ -68,6 +78,12 @@ NETWORK_KEYS = frozenset(
 )
 """If the user sets one of these keys, no pretrained encoder is looked for."""
 
+
+TIMING_FRACTION = 0.05
+"""Fraction of the remaining time after which the steps of a network are no longer repeated to time them."""
+
+TRAINING_FRACTION = 0.8
+"""Fraction of the remaining time that is left for steps when samples are chosen."""
 
 RESERVE = 0.2
 """Fraction of the remaining time that a run with fixed steps reserves for evaluation and surprises."""
@@ -120,6 +136,8 @@ class Planner:
         """Added to the reason of the network if memory excluded larger ones."""
         self.planning_peak = 0
         """Bytes at the peak of the networks that were timed."""
+        self.largest_crop: Size = (1, 1)
+        """The crop before the budget made it smaller."""
         self.step_seconds = 0.0
         self.scoring_seconds = 0.0
         """Time of an evaluation in both precisions."""
@@ -139,12 +157,12 @@ class Planner:
             if candidates:
                 middle = candidates[min(1, len(candidates) - 1)]
                 self.choose_network(middle, "the middle size, because nothing is timed if the steps are given")
-        elif candidates:
-            self.choose_network_by_time(candidates)
         else:
-            self.choose_batch_by_time()
-        if self.config.training.steps is None:
+            self.choose_samples_by_time(candidates[0] if candidates else None)
+            if candidates:
+                self.choose_network_by_time(candidates)
             self.choose_validation()
+            self.require_steps()
             self.fix_steps()
         self.estimate = self.estimate_run()
         self.explain_length()
@@ -228,10 +246,10 @@ class Planner:
     def choose_network_by_time(self, candidates: Sequence[NetworkCandidate]) -> None:
         """Choose the largest candidate that still sees enough images within the budget."""
         wanted = count_wanted_images(self.fingerprint)
-        chosen, reason = candidates[0], f"the smallest, because the budget is too short for {wanted} images"
-        self.step_seconds = self.time_step(chosen.apply_to(self.config, self.fixed))
+        chosen, reason = candidates[0], f"the smallest, because the budget is too short for {wanted} whole images"
         batch = self.config.training.batch_size
-        if self.count_images_within(self.step_seconds / batch) >= wanted:
+        is_whole = self.config.data.crop_size == self.largest_crop
+        if is_whole and self.count_images_within(self.step_seconds / batch) >= wanted:
             reason = f"the largest that sees {wanted} images within the budget"
             for candidate in candidates[1:]:
                 expected = self.step_seconds * candidate.gflops / chosen.gflops
@@ -249,7 +267,8 @@ class Planner:
         """Time a training step of a config."""
         self.planning_peak = max(self.planning_peak, self.estimate_peak(config))
         eager = config.replace({"training.compile": False})  # compiling a candidate takes longer than timing it
-        return measure_step(self.data.make_trainer(eager, self.device), repeats)
+        limit = TIMING_FRACTION * compute_seconds_left(self.budget, self.started)
+        return measure_step(self.data.make_trainer(eager, self.device), repeats, limit)
 
     def count_images_within(self, seconds_per_image: float) -> float:
         """Return the number of images that the rest of the budget allows."""
@@ -262,17 +281,47 @@ class Planner:
         assert budget is not None
         return budget
 
-    def choose_batch_by_time(self) -> None:
-        """Choose a smaller batch for a slow network that the user fixed, so that the budget has enough steps."""
-        seconds = self.time_step(self.config.replace({"training.batch_size": 1}), repeats=1)
-        images = 0.8 * compute_seconds_left(self.budget, self.started) / seconds
-        largest = max(1, int(images / MIN_STEPS))
-        if largest < self.config.training.batch_size:
-            reason = f"the budget allows about {images:.0f} images, which make at least {MIN_STEPS} steps if possible"
-            self.choose({"training.batch_size": (largest, reason)})
-        if self.config.training.batch_size > 1:
-            seconds = self.time_step(self.config, repeats=1)
-        self.step_seconds = seconds
+    def choose_samples_by_time(self, smallest: NetworkCandidate | None) -> None:
+        """Choose the size and number of samples per step, so that the budget has enough steps.
+
+        Many steps with small crops teach more than few with whole images (benchmarks/LOG.md).
+        """
+        self.largest_crop = self.config.data.crop_size
+        size = self.fingerprint.median_size
+        least = self.largest_crop if "data.crop_size" in self.fixed else self.shrink_crop(MIN_CROP_PIXELS)
+        batch = self.config.training.batch_size
+        trial = self.config.replace({"data.crop_size": least})
+        seconds = self.time_step(smallest.apply_to(trial, self.fixed) if smallest else trial, repeats=1)
+        images = TRAINING_FRACTION * compute_seconds_left(self.budget, self.started) / seconds * batch
+        if images < MIN_STEPS * batch:
+            reason = f"the budget allows about {images:.0f} samples, which make at least {MIN_STEPS} steps if possible"
+            self.choose({"training.batch_size": (max(1, int(images / MIN_STEPS)), reason)})
+            batch = self.config.training.batch_size
+        crop = self.shrink_crop(least[0] * least[1] * images / batch / TARGET_STEPS)
+        if crop != self.largest_crop:
+            reason = f"of {size[0]}x{size[1]}: larger crops would leave fewer than {TARGET_STEPS} steps"
+            self.choose({"data.crop_size": (crop, reason)})
+        self.step_seconds = self.time_step(smallest.apply_to(self.config, self.fixed) if smallest else self.config)
+
+    def shrink_crop(self, pixels: float) -> Size:
+        """Return the largest crop with about that number of pixels, at least `MIN_CROP_PIXELS` if there are as many."""
+        height, width = compute_crop(self.fingerprint.median_size, max(pixels, MIN_CROP_PIXELS))
+        return min(height, self.largest_crop[0]), min(width, self.largest_crop[1])
+
+    def require_steps(self) -> None:
+        """Refuse a budget that is too short for one step, and warn about one that is too short for a useful model."""
+        expected = self.estimate_time()
+        steps = int(expected.steps / self.step_seconds)
+        if steps >= USEFUL_STEPS:
+            return
+        missing = USEFUL_STEPS * self.step_seconds - expected.steps
+        advice = f"--budget {format_budget(self.budget + missing)} allows about {USEFUL_STEPS} steps"
+        if steps < 1:
+            raise InvalidArgumentError(
+                f"The budget of {format_duration(self.budget)} is too short for one training step of "
+                f"{self.step_seconds:.1f} s after reading the data and before the final evaluation. {advice}."
+            )
+        logger.warning(f"the budget allows about {steps} steps, too few for a useful model; {advice}")
 
     def choose_validation(self) -> None:
         """Use all validation images, or a sample if scoring them takes too much of the budget."""
@@ -299,7 +348,7 @@ class Planner:
         steps = training.steps
         if steps is None:
             assert timed is not None
-            steps = max(1, int(timed.steps / self.step_seconds))
+            steps = int(timed.steps / self.step_seconds)
         memory = estimate_memory(self.config, self.fingerprint, self.device, self.memory)
         return RunEstimate(
             memory=memory,
@@ -328,9 +377,16 @@ class Planner:
             steps = training.steps * self.step_seconds
         else:
             reserve = SCORING_RESERVE * self.scoring_seconds + REPORT_SECONDS
-            steps = max(self.budget - start - reserve - evaluations, self.step_seconds)
+            steps = self.budget - start - reserve - evaluations
         end = evaluation + self.scoring_seconds + REPORT_SECONDS
         return TimeEstimate(start=start, steps=steps, evaluations=evaluations, end=end)
+
+
+def format_budget(seconds: float) -> str:
+    """Format a time for `--budget`, rounded up to half minutes, above ten minutes to minutes."""
+    unit = 30 if seconds < 600 else 60
+    rounded = math.ceil(seconds / unit) * unit
+    return f"{rounded // 60}m" if rounded % 60 == 0 else f"{rounded}s"
 
 
 def count_wanted_images(fingerprint: Fingerprint) -> int:
@@ -388,9 +444,12 @@ def _explain_shortage(
     )
 
 
-def measure_step(trainer: Trainer, repeats: int = 3) -> float:
-    """Return the median seconds of a training step at full resolution, with batches prefetched as in a run."""
-    times = []
+def measure_step(trainer: Trainer, repeats: int = 3, limit: float = math.inf) -> float:
+    """Return the median seconds of a training step at full resolution, with batches prefetched as in a run.
+
+    After `limit` seconds the step is not repeated, so that a slow machine does not spend the budget on timing.
+    """
+    times: list[float] = []
     # Always the first batch: a run decodes each image only once, not in each step.
     upcoming = prefetch(lambda _: trainer.batches.make(0), itertools.count())
     for step, batch in itertools.islice(upcoming, repeats + 1):
@@ -399,7 +458,9 @@ def measure_step(trainer: Trainer, repeats: int = 3) -> float:
         trainer.update_average(step, 1.0)
         synchronize(trainer.device)
         times.append(time.monotonic() - start)
-    measured = sorted(times[1:])  # the first step compiles and allocates
+        if sum(times) > limit:
+            break
+    measured = sorted(times[1:] or times)  # the first step compiles and allocates
     return measured[len(measured) // 2]
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import InvalidArgumentError, TrainingError
+from pixelwise.progress import format_duration
 from pixelwise.shapes import Size
 from pixelwise.training.checkpoint import Checkpoint, compute_checkpoint_interval, load_checkpoint, save_checkpoint
 from pixelwise.training.clock import TrainingClock
@@ -112,6 +113,12 @@ class TrainingLoop:
         finally:
             progress = self.clock.measure(trainer.num_steps)
             self.log.close(progress, has_ended=progress >= 1 or self.has_ended_early)
+        if not trainer.num_steps:
+            budget = format_duration(self.config.budget_seconds or 0.0)
+            raise InvalidArgumentError(
+                f"The budget of {budget} ended before the first training step. Give more time with --budget, or close "
+                "other programs."
+            )
         with self.interruptible():
             scored = score_best_model(trainer, self.folder)
         self.save(finished=True)
@@ -133,7 +140,8 @@ class TrainingLoop:
         """Return what all processes do next. They exchange one small tensor per step; one process sends nothing."""
         progress = self.clock.measure(self.trainer.num_steps)
         has_ended = self.has_ended_early or progress >= 1
-        evaluate = not self.has_ended_early and self.count_due_evaluations(progress) > self.trainer.num_evaluations_done
+        is_due = self.count_due_evaluations(progress) > self.trainer.num_evaluations_done
+        evaluate = is_due and not self.has_ended_early and self.trainer.num_steps > 0
         decision = Decision(
             progress=progress,
             stop=self.signals.is_pending,

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import statistics
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +18,7 @@ from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
 from pixelwise.training.live_report import LivePage
 from pixelwise.training.loggers import open_loggers
-from pixelwise.training.optimizers import compute_lr_factor
+from pixelwise.training.optimizers import compute_lr_factor, compute_resolution
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -34,6 +36,7 @@ class MetricsLog:
         self.is_active = trainer.world.is_first
         self.losses: list[Tensor] = []
         self.last_time = time.monotonic()
+        self.rate = RateWatcher()
         if not self.is_active:
             return
         run.remove_metrics_after(trainer.num_steps)
@@ -72,6 +75,8 @@ class MetricsLog:
             sink.log_scalars(scalars, step)
         self.page.write_if_due(progress)
         report_progress("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
+        if warning := self.rate.add(rate * compute_resolution(progress, self.config.schedule) ** 2):
+            logger.warning(warning)
         self.losses, self.last_time = [], time.monotonic()
 
     def log_evaluation(self, step: int, progress: float, scores: Mapping[str, Any]) -> None:
@@ -101,6 +106,33 @@ class MetricsLog:
             self.page.write(progress, "ended" if has_ended else "stopped")
             for sink in self.loggers:
                 sink.close()
+
+
+class RateWatcher:
+    """Notices when training becomes much slower than it was, for example because of another program."""
+
+    NUM_RATES = 15
+    """Number of the last rates whose median is compared: one slow second is no news."""
+
+    def __init__(self) -> None:
+        self.rates: deque[float] = deque(maxlen=self.NUM_RATES)
+        self.best = 0.0
+        self.has_warned = False
+
+    def add(self, rate: float) -> str | None:
+        """Add images per second at full resolution; return a warning, once, if the rate fell below half."""
+        self.rates.append(rate)
+        if len(self.rates) < self.NUM_RATES or self.has_warned:
+            return None
+        now = statistics.median(self.rates)
+        self.best = max(self.best, now)
+        if now >= self.best / 2:
+            return None
+        self.has_warned = True
+        return (
+            f"training has become slower: {now:.1f} images/s instead of {self.best:.1f}. Close other programs; the run "
+            "takes fewer steps than planned, or more time"
+        )
 
 
 def is_out_of_patience(metrics: Metrics, patience: int | None) -> bool:
