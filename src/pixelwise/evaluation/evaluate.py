@@ -30,6 +30,20 @@ from pixelwise.progress import report_progress
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredImage:
+    """An image that was scored."""
+
+    sample: Sample
+    image: Array
+    """(H, W, C), as the network gets it."""
+    labels: Array
+    """(H, W) true labels."""
+    prediction: Array
+    """(H, W) predicted labels."""
+    confusion: ConfusionMatrix
+
+
 @dataclass(slots=True)
 class EvaluationCounts:
     """The counts from which every score of an evaluation is computed."""
@@ -55,14 +69,14 @@ def score_samples(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+    on_image: Callable[[ScoredImage], object] = lambda scored: None,
 ) -> EvaluationCounts:
     """Predict samples and count pixels by class. Files are read ahead, and boundaries are matched in another thread.
 
     Args:
         boundaries: also score boundaries.
         report: report progress.
-        on_image: called with each sample, its labels and its predicted labels.
+        on_image: called with each image.
     """
     num_classes = len(predictor.classes.names)
     ignore_index = predictor.classes.ignore_index
@@ -80,7 +94,10 @@ def score_samples(
             counts.per_image[sample] = confusion
             if counts.boundary is not None:
                 matches.append(pool.submit(counts.boundary.update, prediction, labels, ignore_index=ignore_index))
-            on_image(sample, labels, prediction)
+            scored = ScoredImage(
+                sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
+            )
+            on_image(scored)
             if report:
                 report_progress("evaluate", done, len(samples))
         for match in matches:
