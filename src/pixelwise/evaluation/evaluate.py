@@ -69,7 +69,7 @@ def score_samples(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: Callable[[ScoredImage], object] = lambda scored: None,
+    on_image: Callable[[ScoredImage], object] | None = None,
 ) -> EvaluationCounts:
     """Predict samples and count pixels by class. Files are read ahead, and boundaries are matched in another thread.
 
@@ -94,10 +94,11 @@ def score_samples(
             counts.per_image[sample] = confusion
             if counts.boundary is not None:
                 matches.append(pool.submit(counts.boundary.update, prediction, labels, ignore_index=ignore_index))
-            scored = ScoredImage(
-                sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
-            )
-            on_image(scored)
+            if on_image:
+                scored = ScoredImage(
+                    sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
+                )
+                on_image(scored)
             if report:
                 report_progress("evaluate", done, len(samples))
         for match in matches:

@@ -56,7 +56,7 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassScores:
+class ClassRow:
     """A class, its scores and its share of the training pixels."""
 
     name: str
@@ -65,13 +65,13 @@ class ClassScores:
     share: float | None
 
 
-CLASS_COLUMNS: Mapping[str, Callable[[ClassScores], Cell | None]] = {
+CLASS_COLUMNS: Mapping[str, Callable[[ClassRow], Cell | None]] = {
     "class": lambda row: Cell(text=row.name, is_text=True, color=row.color),
     "IoU": lambda row: make_score_cell(row.scores["iou"], has_bar=True),
     "accuracy": lambda row: make_score_cell(row.scores["accuracy"]),
     "Dice": lambda row: make_score_cell(row.scores["dice"]),
     "pixels": lambda row: make_count_cell(row.scores["pixels"]),
-    "share of training pixels": lambda row: None if row.share is None else make_score_cell(row.share),
+    "training pixels": lambda row: None if row.share is None else make_score_cell(row.share),
 }
 """Title → function of a class that returns the cell. A further column is one entry; one without cells is left out."""
 
@@ -88,7 +88,7 @@ def build_evaluation_values(report: EvaluationReport) -> dict[str, Any]:
     shares = report.training.class_shares if report.training else {}
     colors = [to_css_color(color) for color in classes.colors]
     rows = [
-        ClassScores(name=name, color=color, scores=scores["per_class"][name], share=shares.get(name))
+        ClassRow(name=name, color=color, scores=scores["per_class"][name], share=shares.get(name))
         for name, color in zip(classes.names, colors, strict=True)
     ]
     network = report.predictor.spec.network

@@ -122,7 +122,6 @@ IMAGE_COLUMNS: Mapping[str, Callable[[GalleryImage, tuple[str, ...]], Cell]] = {
     "mean IoU": lambda image, names: make_score_cell(image.score),
     "accuracy": lambda image, names: make_score_cell(global_accuracy(image.confusion.counts)),
     "lowest class": _find_weakest,
-    "size": lambda image, names: Cell(text=image.size, is_text=True),
 }
 """Title → function of an image and the names of the classes that returns the cell. A further column is one entry."""
 

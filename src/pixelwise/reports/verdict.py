@@ -41,7 +41,6 @@ FALL = 0.03
 """Mean IoU lost since the best evaluation from which a run was too long."""
 RARE_SHARE = 0.01
 """Share of the training pixels below which a class is rare."""
-MAX_STEPS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +118,7 @@ class Remark:
     """A weakness, and what to do about it."""
 
     text: str
-    next_step: NextStep | None = None
+    next_step: NextStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +140,13 @@ def judge(facts: VerdictFacts) -> Verdict:
     if mean is None:
         grade, severity = "not scored", "error"
     weak = tuple(itertools.chain.from_iterable(rule(facts) for rule in RULES))
-    steps = dict.fromkeys(remark.next_step for remark in weak if remark.next_step)
-    if not weak:
-        steps |= dict.fromkeys(_list_uses(facts))
+    steps: dict[str, NextStep] = {}
+    for step in [remark.next_step for remark in weak] or _list_uses(facts):
+        steps.setdefault(step.command or step.text, step)
+    if facts.is_short:  # other weaknesses may go away
+        steps = {"": _train_longer(facts)}
     return Verdict(
-        grade=grade,
-        severity=severity,
-        good=tuple(describe_quality(facts)),
-        weak=weak,
-        next=tuple(steps)[:MAX_STEPS],
+        grade=grade, severity=severity, good=tuple(describe_quality(facts)), weak=weak, next=tuple(steps.values())
     )
 
 
@@ -166,11 +163,15 @@ def describe_quality(facts: VerdictFacts) -> Iterator[str]:
     )
     ious = {name: row["iou"] for name, row in scores["per_class"].items() if row["iou"] is not None}
     groups = {
-        f"outlined well (IoU of at least {GOOD_IOU:.0%})": [n for n, iou in ious.items() if iou >= GOOD_IOU],
-        f"outlined roughly ({LOW_IOU:.0%} to {GOOD_IOU:.0%})": [n for n, v in ious.items() if LOW_IOU <= v < GOOD_IOU],
-        f"outlined poorly (below {LOW_IOU:.0%})": [name for name, iou in ious.items() if iou < LOW_IOU],
+        f"well (IoU of at least {100 * GOOD_IOU:.0f} %)": [n for n, iou in ious.items() if iou >= GOOD_IOU],
+        f"roughly (at least {100 * LOW_IOU:.0f} %)": [n for n, iou in ious.items() if LOW_IOU <= iou < GOOD_IOU],
+        f"poorly (below {100 * LOW_IOU:.0f} %)": [n for n, iou in ious.items() if iou < LOW_IOU],
     }
-    parts = [f"{len(names)} {text}: {list_names(names)}" for text, names in groups.items() if names]
+    parts = [
+        f"{len(names)} {'is' if len(names) == 1 else 'are'} outlined {text}: {list_names(names)}"
+        for text, names in groups.items()
+        if names
+    ]
     yield f"Of {len(ious)} classes, {'; '.join(parts)}."
 
 
@@ -224,7 +225,7 @@ def find_missed_classes(facts: VerdictFacts) -> Iterator[Remark]:
             if training.config.loss.class_weights == "none":
                 command = facts.commands.train_with("loss.class_weights=median_frequency")
                 step = NextStep(text="Train with class weights, which make rare classes count more.", command=command)
-        yield Remark(text=text, next_step=_train_longer(facts) if facts.is_short else step)
+        yield Remark(text=text, next_step=step)
 
 
 def find_weakest_class(facts: VerdictFacts) -> Iterator[Remark]:
@@ -240,7 +241,7 @@ def find_weakest_class(facts: VerdictFacts) -> Iterator[Remark]:
             text=f"{name} has the lowest IoU of the classes that are found, {format_percent(rows[name]['iou'])}: "
             f"{format_percent(rows[name]['accuracy'])} of its pixels are found, and {format_percent(wrong)} of the "
             f"pixels predicted as {name} are something else.",
-            next_step=_train_longer(facts) if facts.is_short else NextStep(text=f"Label more images that show {name}."),
+            next_step=NextStep(text=f"Label more images that show {name}."),
         )
 
 

@@ -24,10 +24,6 @@ SCORING_RESERVE = 1.25
 ImageCallback = Callable[[ScoredImage], object]
 
 
-def _ignore_image(scored: ScoredImage) -> None:
-    pass
-
-
 def estimate_closing_seconds(trainer: Trainer) -> float:
     """Estimate the time of the final evaluation and the report."""
     return SCORING_RESERVE * estimate_scoring_seconds(trainer) + REPORT_SECONDS
@@ -38,7 +34,7 @@ def estimate_scoring_seconds(trainer: Trainer) -> float:
     samples = trainer.val_samples[:3]
     seconds = 0.0
     gallery = ImageGallery(len(trainer.val_samples), trainer.spec.classes)
-    for predictor, on_image in [(trainer.predictor("fp32"), gallery.add), (trainer.predictor(), _ignore_image)]:
+    for predictor, on_image in [(trainer.predictor("fp32"), gallery.add), (trainer.predictor(), None)]:
         score_samples(predictor, trainer.dataset, samples[:1], boundaries=False)
         start = time.monotonic()
         score_samples(predictor, trainer.dataset, samples, on_image=on_image)
@@ -53,7 +49,7 @@ def score_validation(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: ImageCallback = _ignore_image,
+    on_image: ImageCallback | None = None,
 ) -> EvaluationCounts:
     """Score all validation images, each process its part; `on_image` and the progress report see this part only."""
     own = score_samples(
@@ -78,7 +74,7 @@ def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> 
     return EvaluationCounts(confusion, boundary, {sample: per_image[sample] for sample in samples})
 
 
-def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback = _ignore_image) -> Mapping[str, Any]:
+def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback | None = None) -> Mapping[str, Any]:
     """Score the averaged weights; if the mean IoU is the best so far, write them as the model file."""
     predictor = trainer.predictor()
     counts = score_validation(trainer, predictor, boundaries=False, on_image=on_image)
