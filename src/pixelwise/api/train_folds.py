@@ -24,6 +24,7 @@ from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
 from pixelwise.output_files import claim_output
 from pixelwise.planning.prepare_data import TrainingData, prepare_folds
+from pixelwise.reports.commands import make_commands
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation, load_cross_validation, schedule_start
 from pixelwise.training.distributed import World
@@ -69,7 +70,9 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
         if world.is_first:
             folds.add_scores(run.folder, scores)
     if runs and world.is_first:
-        folds.write_report(runs[0].arguments["dataset"])
+        dataset = runs[0].arguments["dataset"]
+        commands = make_commands(folds.folds[0].path, dataset, None, folds.path / "evaluation.html")
+        folds.write_report(runs[0].arguments["spec"].classes, commands)
     return world.call_on_first(folds.make_result)
 
 
