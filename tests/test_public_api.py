@@ -51,6 +51,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--min-area",
             "--fill-holes",
             "--tta",
+            "--samples",
+            "--seed",
             "--resume",
             "--shard",
             "--cluster",

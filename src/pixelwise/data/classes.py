@@ -96,6 +96,10 @@ class Classes:
         """Dtype of label arrays: uint8 up to 255 classes, else uint16."""
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
+    def ignore_missing(self, labels: Array, missing: Array | None) -> Array:
+        """Return labels (H, W) with the ignore index where pixels are missing; None: no pixel is."""
+        return labels if missing is None else np.where(missing, self.ignore_index, labels).astype(self.dtype)
+
     def get_label(self, value: float) -> int | None:
         """Return the class index of a mask value, `ignore_index` if it is ignored, None if it is not listed."""
         if value in self.label_mapping:
