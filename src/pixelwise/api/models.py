@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pixelwise.api.options import (
     Argument,
@@ -24,6 +24,7 @@ from pixelwise.api.options import (
     Settings,
     StrPath,
     StrPaths,
+    Threshold,
     to_names,
     to_path,
     to_paths,
@@ -62,7 +63,12 @@ SaveKind = Literal[
 @check_arguments
 @wrap_path_errors()
 def load(
-    model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
+    model: StrPath,
+    *,
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+    threshold: Threshold = None,
 ) -> "Predictor":
     """Load a model for prediction.
 
@@ -72,6 +78,8 @@ def load(
         precision: Numerical precision; "auto": bf16 if the device has it and the labels are the same, else fp32.
             "int8" needs the file that `quantize` writes.
         engine: Library that runs the network; "auto": torch.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
 
     Returns:
         A predictor: `predictor.predict(image)` gives a `Prediction` with `labels` and `probabilities`.
@@ -79,7 +87,8 @@ def load(
     Raises:
         PathNotFoundError: `model` does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: the device, precision or engine is unknown or not available.
+        InvalidArgumentError: the device, precision or engine is unknown or not available, or the threshold is not a
+            probability or the model has not two classes.
 
     Example:
         >>> predictor = pw.load(model, device="cpu")
@@ -88,7 +97,7 @@ def load(
     """
     from pixelwise.inference.predictor import load as run
 
-    return run(to_path(model), device=device, precision=precision, engine=engine)
+    return run(to_path(model), device=device, precision=precision, engine=engine, threshold=threshold)
 
 
 @check_arguments
@@ -100,6 +109,7 @@ def evaluate(
     split: Annotated[
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
+    threshold: Threshold = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
@@ -114,6 +124,8 @@ def evaluate(
         model: Run folder or model file.
         data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
         format: Dataset format; None: detected.
         masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
@@ -145,10 +157,10 @@ def evaluate(
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import prepare_files
 
-    request = {"model": read_checksum(to_path(model)), "split": split, "format": format, "masks": masks}
-    request |= {"precision": precision}
+    request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
+    request |= {"masks": masks, "precision": precision, "threshold": threshold}
     (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
-    predictor = load(model, device=device, precision=precision, engine=engine)
+    predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
     dataset = load_datasets(to_paths(data), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
@@ -201,6 +213,7 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
@@ -232,6 +245,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
         samples: Number of Monte Carlo dropout samples whose mean is predicted, for Bayesian SegNet and other networks
             with dropout; 1: a prediction without dropout.
@@ -276,6 +291,7 @@ def predict(
     executor = executor_class(
         model=to_path(model),
         options=PredictionOptions(tiling=tiling, tta=to_names(tta), samples=samples, seed=seed),
+        threshold=threshold,
         device=device,
         precision=precision,
         engine=engine,
@@ -384,6 +400,7 @@ def export(
         tuple[int, int] | None,
         Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
     ] = None,
+    threshold: Threshold = None,
     overwrite: Overwrite = False,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
@@ -403,6 +420,8 @@ def export(
         opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
         fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
             that do not support dynamic shapes; None: any size and number.
+        threshold: For models of two classes, the probability from which on the graph labels a pixel foreground; None:
+            the most probable class.
         overwrite: Replace files also if another request, or the user, wrote them.
 
     Returns:
@@ -428,11 +447,11 @@ def export(
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
-    request |= {"opset": opset, "fixed_size": fixed_size}
+    request |= {"opset": opset, "fixed_size": fixed_size, "threshold": threshold}
     with claim_output(path, request, is_file=True):
         target = ExportTarget(name=name, path=path, request=request)
         target.require_replaceable(overwrite=overwrite)
-        predictor = load(model, device="cpu", precision="fp32", engine="torch")
+        predictor = load(model, device="cpu", precision="fp32", engine="torch", threshold=threshold)
         int8 = read_int8(to_path(model)) if precision == "int8" else None
         return export_predictor(
             predictor,

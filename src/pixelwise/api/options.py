@@ -83,5 +83,13 @@ InferencePrecision = Annotated[
 Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
 ]
+Threshold = Annotated[
+    float | None,
+    Option(
+        help="Label pixels foreground from this probability on; for two classes.",
+        metavar="P",
+        default="the likeliest class",
+    ),
+]
 Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -14,6 +14,7 @@ from pixelwise.data.io.decoded_image import NO_LABEL, Array
 from pixelwise.errors import DataError
 
 Color = tuple[int, int, int]
+BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 BINARY_NAMES = ("background", "foreground")
 """Names of two classes where none are given."""
 GRAY: Color = (64, 64, 64)
@@ -95,6 +96,11 @@ class Classes:
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
         """Dtype of label arrays: uint8 up to 255 classes, else uint16."""
         return np.uint8 if len(self.names) <= 255 else np.uint16
+
+    @property
+    def foreground(self) -> int | None:
+        """Return which of two classes is searched for: the second, unless it is named background; else None."""
+        return find_foreground(self.names)
 
     def ignore_missing(self, labels: Array, missing: Array | None) -> Array:
         """Return labels (H, W) with the ignore index where pixels are missing; None: no pixel is."""
@@ -179,6 +185,18 @@ class Classes:
             "ignore": list(self.ignore),
             "coding": self.coding,
         }
+
+
+def find_foreground(names: Sequence[str]) -> int | None:
+    """Return the index of the class of two that is not the background; None for other numbers of classes.
+
+    Example:
+        >>> find_foreground(["background", "crack"]), find_foreground(["crack", "Background"]), find_foreground(["a"])
+        (1, 0, None)
+    """
+    if len(names) != 2:
+        return None
+    return 0 if names[1].lower() in BACKGROUND_NAMES else 1
 
 
 def require_integers(values: Array) -> None:
