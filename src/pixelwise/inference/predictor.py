@@ -59,7 +59,7 @@ BF16_MAX_DIFFERENCE = 0.003
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionOptions:
-    """How an image is predicted; see `Predictor.predict`.
+    """Options of a prediction; see `Predictor.predict`.
 
     Raises:
         InvalidArgumentError: A value is invalid, or two exclude each other.
