@@ -815,7 +815,7 @@ def test_a_seed_gives_the_same_files_alone_in_shards_and_pages(bayesian: Path, p
         assert (tmp_path / "shards" / name).read_bytes() == content
         if name.startswith("trip"):
             assert (tmp_path / "alone" / name.removeprefix("trip/")).read_bytes() == content
-    page = (tmp_path / "all/pages/page0000_variance.png").read_bytes()
+    page = (tmp_path / "all/pages/page_0000_variance.png").read_bytes()
     assert page == (tmp_path / "all/one_variance.png").read_bytes()
     predict(bayesian, photos, tmp_path / "other", seed=1, **SAMPLED)
     assert (tmp_path / "other/one_variance.png").read_bytes() != (tmp_path / "all/one_variance.png").read_bytes()
