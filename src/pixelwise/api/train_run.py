@@ -27,7 +27,7 @@ from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError, TrainingError
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
@@ -40,7 +40,7 @@ from pixelwise.reports.evaluation_report import EvaluationReport
 from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.reports.verdict import TrainingFacts, judge
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.distributed import World
+from pixelwise.training.distributed import ProcessLostError, World
 from pixelwise.training.live_report import LivePage
 from pixelwise.training.loop import fit
 from pixelwise.training.metrics_log import describe_early_stop
@@ -273,7 +273,8 @@ def train_run(
     folder, config = prepared.folder, prepared.config.training
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    resume_command = f"pixelwise train {prepared.arguments['dataset'].location} -o {folder.path} --resume"
+    root = folder.path.parent if options.is_cross_validation else folder.path
+    resume_command = options.format_resume_command(prepared.arguments["dataset"], root)
     how_to_resume = f"resume with: {resume_command}"
     with explain_disk_errors(folder, how_to_resume):
         try:
@@ -287,10 +288,12 @@ def train_run(
                 with page or nullcontext():
                     scored = fit(trainer, folder, deadline=deadline, resume=True, page=page)
                     if page:
-                        page.early_stop = write_report(prepared, trainer, scored)
+                        page.early_stop = write_report(prepared, trainer, scored, is_fold=options.is_cross_validation)
         except INTERRUPTIONS:
             logger.info(f"stopped; {how_to_resume}")
             raise
+        except ProcessLostError as error:
+            raise TrainingError(f"{error} Or {how_to_resume}") from error
         except InvalidArgumentError:
             if prepared.is_new and world.is_first and not folder.last_checkpoint.exists():
                 folder.discard()
@@ -298,7 +301,7 @@ def train_run(
     return scored.counts
 
 
-def write_report(prepared: PreparedRun, trainer: Trainer, scored: ScoredModel) -> str | None:
+def write_report(prepared: PreparedRun, trainer: Trainer, scored: ScoredModel, *, is_fold: bool) -> str | None:
     """Write the report, and log what is weak; return the note of a run that stopped early."""
     folder, config = prepared.folder, load_config(prepared.folder.config)
     metrics = list(folder.read_metrics())
@@ -311,7 +314,7 @@ def write_report(prepared: PreparedRun, trainer: Trainer, scored: ScoredModel) -
         predictor=scored.predictor,
         counts=scored.counts,
         gallery=scored.gallery,
-        commands=make_commands(folder.path, dataset, example, folder.path / "evaluation.html", config),
+        commands=make_commands(folder.path, dataset, example, folder.path / "evaluation.html", config, is_fold=is_fold),
         training=TrainingFacts(
             config=config,
             num_images=len(splits["train"]),

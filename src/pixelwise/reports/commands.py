@@ -24,6 +24,8 @@ class ModelCommands:
     """File for the page of another evaluation, as a word of a command."""
     config: Config | None = None
     """The config of the run that wrote the model, if the page is about a run."""
+    is_fold: bool = False
+    """True for a fold of a cross-validation, which accepts no changes."""
 
     @property
     def predict(self) -> str:
@@ -42,15 +44,16 @@ class ModelCommands:
         return f"pixelwise train {self.data} --folds 5"
 
     @property
-    def resume(self) -> str:
-        """The command that continues the run for twice as long."""
+    def train_longer(self) -> str:
+        """The command that continues the run for twice as long; for a fold, that starts a run of twice the length."""
         assert self.config is not None
         training = self.config.training
         if training.steps is not None:
             length = f"--steps {2 * training.steps}"
         else:
             length = f"--budget {_format_seconds(2 * (training.budget_seconds or 0))}"
-        return f"pixelwise train {self.data} -o {self.model} --resume --allow-changes {length}"
+        run = "" if self.is_fold else f" -o {self.model} --resume --allow-changes"
+        return f"pixelwise train {self.data}{run} {length}"
 
     def train_with(self, setting: str) -> str:
         """Return the command that starts a new run with another setting."""
@@ -68,11 +71,19 @@ class ModelCommands:
             (f"Score the model on the {split} images" if split != "all" else "Score the model", self.evaluate(split)),
             ("Write the model as an ONNX file for other programs", self.export),
         ]
-        return [*uses, ("Continue the training for twice as long", self.resume)] if self.config else uses
+        if self.config and not self.is_fold:
+            uses.append(("Continue the training for twice as long", self.train_longer))
+        return uses
 
 
 def make_commands(
-    model: str | Path, dataset: Dataset, sample: Sample | None, page: Path, config: Config | None = None
+    model: str | Path,
+    dataset: Dataset,
+    sample: Sample | None,
+    page: Path,
+    config: Config | None = None,
+    *,
+    is_fold: bool = False,
 ) -> ModelCommands:
     """Return the commands of a model on a dataset; `sample` is the example to predict."""
     image = "IMAGE.png" if sample is None or sample.image_entry else format_path(sample.image_path)
@@ -82,6 +93,7 @@ def make_commands(
         image=image,
         page=format_path(page),
         config=config,
+        is_fold=is_fold,
     )
 
 

@@ -334,7 +334,7 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def _train_longer(facts: VerdictFacts) -> NextStep:
-    return NextStep(text="Continue the training with more time.", command=facts.commands.resume)
+    return NextStep(text="Train with more time.", command=facts.commands.train_longer)
 
 
 def _list_uses(facts: VerdictFacts) -> Iterator[NextStep]:
