@@ -25,7 +25,7 @@ MAX_IMAGE_CHARACTERS = 240_000
 _ENCODINGS = ((640, 80), (480, 78), (384, 75), (256, 70), (192, 65), (144, 60), (96, 50), (64, 30))
 """Side and quality, tried in order until the pictures of an image are small enough."""
 _CHARACTERS_PER_PIXEL = 0.3
-"""Of all pictures of an image, at least; larger sides are not tried."""
+"""Smallest size of the pictures of an image; sides that would exceed the budget are not tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

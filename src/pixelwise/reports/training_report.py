@@ -19,7 +19,7 @@ class TrainingReport:
     """The content of the report."""
 
     evaluation: EvaluationReport
-    """On the validation images."""
+    """The scores on the validation images."""
     splits: Mapping[Split, Sequence[Sample]]
     notes: Sequence[str]
 

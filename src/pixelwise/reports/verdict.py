@@ -45,7 +45,7 @@ RARE_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """What a run was, for the rules about training."""
+    """A run, for the rules about training."""
 
     config: Config
     num_images: int
@@ -77,7 +77,7 @@ class VerdictFacts:
     """The numbers from which a verdict follows."""
 
     scores: Mapping[str, Any]
-    """As `metrics.compute_scores` returns them."""
+    """The result of `metrics.compute_scores`."""
     split: str
     commands: ModelCommands
     image_scores: Mapping[str, float]
