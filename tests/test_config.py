@@ -148,7 +148,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "is not a readable config"),
         (b"training: {seed: 2001-99-99}", "is not a readable config"),
         (b"- 1", "Expected sections such as 'network:'"),
-        (b"network:", "config section 'network' is None. Expected indented 'key: value'"),
+        (b"network:", "Config section 'network' is None. Expected indented 'key: value'"),
         (b"netwrok: {depth: 3}", "unknown config section 'netwrok'. Did you mean 'network'"),
         (b"1: {depth: 3}", "unknown config section '1'"),
         (
@@ -365,7 +365,7 @@ def test_keys_in_seconds_take_durations() -> None:
 
 
 def test_an_empty_duration_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"the duration '0m' is empty. Expected one such as 20m"):
+    with pytest.raises(InvalidArgumentError, match=r"The duration '0m' is empty. Expected one such as 20m"):
         parse_duration("0m")
 
 

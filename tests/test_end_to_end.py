@@ -327,8 +327,8 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),
         (["train", "nowhere"], ["nowhere"]),
         (["train", "DATA", "--resume"], ["resume needs the run folder"]),
-        (["plan", "DATA", "--budget", "0s"], ["the duration '0s' is empty"]),
-        (["train", "DATA", "--steps", "1", "--device", "abacus"], ["unknown device 'abacus'"]),
+        (["plan", "DATA", "--budget", "0s"], ["The duration '0s' is empty"]),
+        (["train", "DATA", "--steps", "1", "--device", "abacus"], ["Unknown device 'abacus'"]),
         (["fly"], ["fly"]),
     ],
 )

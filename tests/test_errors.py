@@ -38,7 +38,10 @@ def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
 def test_a_missing_extra_gives_the_pip_command() -> None:
     error = missing_extra("writing COCO", "pycocotools", "coco")
     assert isinstance(error, InvalidArgumentError)
-    assert str(error) == 'writing COCO needs pycocotools, which is not installed: pip install "pixelwise[coco]"'
+    assert (
+        str(error)
+        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]"'
+    )
 
 
 def test_a_name_unlike_all_choices_gets_no_suggestion() -> None:

@@ -118,7 +118,7 @@ class ConfusionMatrix:
 
     def __add__(self, other: Self) -> Self:
         if len(self._counts) != len(other._counts):
-            raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
+            raise InvalidArgumentError(f"Cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
 
     def __eq__(self, other: object) -> bool:
@@ -377,7 +377,7 @@ class BoundaryScore:
 
     def __add__(self, other: Self) -> Self:
         if self._num_classes != other._num_classes:
-            raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
+            raise InvalidArgumentError(f"Cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
 
 
@@ -408,7 +408,7 @@ def compute_scores(
     """
     counts = confusion.counts
     if len(class_names) != len(counts):
-        raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
+        raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes. Give one for each.")
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)
     return {
         "mean_iou": _to_json(mean_iou(counts)),
@@ -448,7 +448,7 @@ def _select_counted(
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
+            f"Predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
         )
     return counted, predicted, truth
 

@@ -40,7 +40,7 @@ def test_numbers_and_nouns() -> None:
 @pytest.mark.parametrize(
     ("message", "parts"),
     [
-        ("the file is empty. Replace or remove it.", ("the file is empty.", "Replace or remove it.")),
+        ("The file is empty. Replace or remove it.", ("the file is empty.", "Replace or remove it.")),
         ("the file is empty; replace or remove it.", ("the file is empty.", "Replace or remove it.")),
         ("a.b. 'x' is wrong. Correct it. Or not.", ("a.b.", "'x' is wrong. Correct it. Or not.")),
         ("x is 1.5; 2.5 was expected. Expected 2.", ("x is 1.5; 2.5 was expected.", "Expected 2.")),

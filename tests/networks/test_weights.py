@@ -202,9 +202,9 @@ def test_nothing_is_executed(tmp_path):
 
 def test_weights_of_another_network_raise(tmp_path):
     path = save({"encoder.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(InvalidArgumentError, match=r"no tensor of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
+    with pytest.raises(InvalidArgumentError, match=r"No tensor of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
         load_weights(small(), path)
-    with pytest.raises(InvalidArgumentError, match="no tensor of these weights fits"):
+    with pytest.raises(InvalidArgumentError, match="No tensor of these weights fits"):
         load_weights(small(), {})
 
 
@@ -363,5 +363,5 @@ def test_unknown_names_list_the_nearest(name, message):
 
 
 def test_unknown_weights_raise():
-    with pytest.raises(InvalidArgumentError, match=r"weights are 'imagenett', but must be 'imagenet', 'none'"):
+    with pytest.raises(InvalidArgumentError, match=r"Weights are 'imagenett', but must be 'imagenet', 'none'"):
         build_classifier("squeezenet1_1", weights="imagenett")  # type: ignore[arg-type]

@@ -105,6 +105,6 @@ def test_another_network_raises_and_names_the_difference(other: NetworkConfig, s
     ours = kind(other)
     fresh = build(ours, 2)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
-    with pytest.raises(InvalidArgumentError, match=f"the networks differ: .*{said}"):
+    with pytest.raises(InvalidArgumentError, match=f"The networks differ: .*{said}"):
         load_model_weights(fresh, ours, build(kind(), 1).state_dict(), kind())
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())

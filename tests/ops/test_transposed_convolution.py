@@ -377,7 +377,7 @@ def test_module_without_bias():
         ((4, 3, 3), (4, 3, 2, 2), {}, r"x is \(4, 3, 3\) .* must be \(B, C, H, W\)"),
         ((1, 4, 3, 3), (4, 3, 2), {}, r"weight is \(4, 3, 2\), but must have four dimensions"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 3}, r"a first that 3 groups divide"),
-        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"is for 3 channels, but x has 4; it must be \(C_in, C_out / groups"),
+        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"is for 3 channels, but x has 4. It must be \(C_in, C_out / groups"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"bias": torch.zeros(4)}, r"bias is \(4,\), but must be \(3,\)"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": 2}, r"3x3 gives no output with a 2x2 kernel .*use less padding"),
         (
@@ -414,7 +414,7 @@ def test_invalid_module_matrix_and_counts_raise():
         TransposedConv(4, 3, 2, groups=2)
     with pytest.raises(InvalidArgumentError, match=r"output_padding 1 must be"):
         TransposedConv(4, 3, 2, output_padding=1)
-    with pytest.raises(InvalidArgumentError, match=r"a kernel of 5 with dilation 1 and padding 0 does not fit 4"):
+    with pytest.raises(InvalidArgumentError, match=r"A kernel of 5 with dilation 1 and padding 0 does not fit 4"):
         conv_matrix(torch.zeros(1, 1, 5, 5), (4, 9))
     with pytest.raises(InvalidArgumentError, match=r"must have four dimensions"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))

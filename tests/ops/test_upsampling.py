@@ -279,9 +279,9 @@ def test_empty_blocks_raise(unpool, factor):
 def test_invalid_interpolation_raises():
     with pytest.raises(InvalidArgumentError, match=r"unknown interpolation mode 'linear'.*bicubic, bilinear, nearest"):
         interpolate(torch.zeros(1, 1, 2, 2), (4, 4), "linear")
-    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 2x3 to 0x4: sides must be at least 1"):
+    with pytest.raises(InvalidArgumentError, match=r"Cannot interpolate 2x3 to 0x4: sides must be at least 1"):
         interpolate(torch.zeros(1, 1, 2, 3), (0, 4))
-    with pytest.raises(InvalidArgumentError, match=r"cannot interpolate 0x3 to 4x4"):
+    with pytest.raises(InvalidArgumentError, match=r"Cannot interpolate 0x3 to 4x4"):
         interpolate(torch.zeros(1, 1, 0, 3), (4, 4))
 
 

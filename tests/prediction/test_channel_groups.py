@@ -135,7 +135,7 @@ def test_channels_of_different_sizes_are_an_error(scenes: Path) -> None:
 def test_nan_is_an_error_that_names_the_file(scenes: Path) -> None:
     for channel in range(2):
         tifffile.imwrite(scenes / f"c_{channel:04d}.tif", np.full((9, 13), np.nan, np.float32))
-    with pytest.raises(DataError, match=r"c_0000\.tif: the image contains 234 NaN"):
+    with pytest.raises(DataError, match=r"c_0000\.tif: The image contains 234 NaN"):
         group(scenes)[1].read(2)
 
 

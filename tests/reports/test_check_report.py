@@ -167,7 +167,7 @@ def test_every_finding_is_shown_errors_first(tmp_path: Path) -> None:
         assert finding.fix in page.text
     assert "3 errors" in page.text
     assert "1 warning" in page.text
-    assert "the file is empty. Replace or remove it." in page.text
+    assert "The file is empty. Replace or remove it." in page.text
     assert "not listed as a class" in page.text
     assert str(data) not in page.source
 

@@ -312,7 +312,9 @@ class Dataset:
             raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(f"{sample.mask_location}: contains {values}, which dataset.yaml does not list. {fix}")
+            raise DataError(
+                f"{sample.mask_location}: The mask contains {values}, which dataset.yaml does not list. {fix}"
+            )
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:

@@ -390,7 +390,7 @@ def load(
             and machine.
 
     Raises:
-        ModelFileError: the file does not exist or is not a model of this version.
+        ModelFileError: The file does not exist or is not a model of this version.
         InvalidArgumentError: an unknown name, or a combination that is not available on this machine.
 
     Example:

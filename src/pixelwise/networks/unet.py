@@ -174,7 +174,7 @@ class UNet(nn.Module):
         if padding not in get_args(Padding):
             raise unknown_name("padding", padding, get_args(Padding))
         if stem_stride > 1 and padding == "valid":
-            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'; with 'valid' it must be 1.")
+            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'. With 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.padding = padding
         self.skips: Skips = skips
@@ -225,9 +225,9 @@ class UNet(nn.Module):
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
-                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
-                "wrap it in Segmenter, which pads and crops, or use padding='same'."
+                f"This U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
+                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
+                "Wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
 
@@ -270,12 +270,12 @@ class EncoderUNet(nn.Module):
         strides, channels = encoder.strides, encoder.out_channels
         encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
-            raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+            raise InvalidArgumentError(f"This encoder has maps of strides {strides}. U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
         if upsampling == "switches" and len(pools) != len(strides) - 1:
             raise InvalidArgumentError(
-                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
-                "choose another upsampling for this encoder."
+                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16. "
+                "Choose another upsampling for this encoder."
             )
         self.encoder = encoder
         self.upsampling, self.skips = upsampling, skips

@@ -52,8 +52,8 @@ def max_pool_with_switches(
     size = compute_pooled_size((x.shape[2], x.shape[3]), kernel_size, ceil_mode)
     if min(size) < 1:
         raise InvalidArgumentError(
-            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window; "
-            "use ceil_mode=True to pool smaller ones."
+            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window. "
+            "Use ceil_mode=True to pool smaller ones."
         )
     if out is None:
         return registration.max_pool(x, kernel_size, ceil_mode)
@@ -102,7 +102,7 @@ def max_unpool(
     if switches.dtype != torch.uint8:
         raise InvalidArgumentError(
             f"switches are {switches.dtype}, but must be uint8 positions inside the windows from "
-            "max_pool_with_switches; the flat indices of torch's max_pool2d cannot be used."
+            "max_pool_with_switches. The flat indices of torch's max_pool2d cannot be used."
         )
     if switches.shape != pooled.shape or switches.device != pooled.device:
         raise InvalidArgumentError(
@@ -258,8 +258,8 @@ def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
         legal = compute_unpooled_sides(windows, kernel_size)
         if not legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
             raise InvalidArgumentError(
-                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel_size}; "
-                f"it must be {legal[0]} to {legal[-1]}."
+                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel_size}. "
+                f"It must be {legal[0]} to {legal[-1]}."
             )
 
 
@@ -279,4 +279,4 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> Non
             f"out is {describe_tensor(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
     if torch.is_grad_enabled() and (like.requires_grad or out.requires_grad):
-        raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
+        raise InvalidArgumentError("out= cannot be differentiated. Leave it out, or call under torch.no_grad().")

@@ -361,7 +361,7 @@ def _compute_taps(side: int, kernel_size: int, arguments: ConvArguments, *, axis
     out_side = compute_conv_side(side, kernel_size, stride=stride, padding=padding, dilation=dilation)
     if out_side < 1:
         raise InvalidArgumentError(
-            f"a kernel of {kernel_size} with dilation {dilation} and padding {padding} does not fit {side} pixels."
+            f"A kernel of {kernel_size} with dilation {dilation} and padding {padding} does not fit {side} pixels."
         )
     pixels = torch.arange(kernel_size)[:, None] * dilation + torch.arange(out_side) * stride - padding
     return out_side, pixels, (pixels >= 0) & (pixels < side)
@@ -398,11 +398,11 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     _check_weight(weight, arguments.groups)
     if weight.shape[0] != x.shape[1]:
         raise InvalidArgumentError(
-            f"weight {tuple(weight.shape)} is for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
+            f"weight {tuple(weight.shape)} is for {weight.shape[0]} channels, but x has {x.shape[1]}. It must be "
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
     if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise InvalidArgumentError(f"weight is {weight.dtype}, but x is {x.dtype}; convert one, or use torch.autocast.")
+        raise InvalidArgumentError(f"weight is {weight.dtype}, but x is {x.dtype}. Convert one, or use torch.autocast.")
     out_channels = weight.shape[1] * arguments.groups
     if bias is not None and bias.shape != (out_channels,):
         raise InvalidArgumentError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one per channel.")
@@ -416,7 +416,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     ):
         raise InvalidArgumentError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
-            f"padding {arguments.padding}; use less padding."
+            f"padding {arguments.padding}. Use less padding."
         )
 
 

@@ -133,7 +133,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
         raise unknown_name("interpolation mode", mode, get_args(InterpolationMode))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise InvalidArgumentError(
-            f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides must be at least 1."
+            f"Cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides must be at least 1."
         )
     if mode == "nearest":  # PyTorch's own "nearest" reads floor(i · scale), half a pixel off the other two modes
         return functional.interpolate(x, size, mode="nearest-exact")

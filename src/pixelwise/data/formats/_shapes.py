@@ -65,7 +65,7 @@ class ShapeClasses:
         if key not in self.values:
             known = ", ".join(format_value(k) for k in list(self.values)[:12])
             raise DataError(
-                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"The class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
                 f"correct the label."
             )
         return self.values[key]

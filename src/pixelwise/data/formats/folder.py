@@ -113,8 +113,8 @@ class MaskFilesReader(SampleReader):
         for path, mask in masks.items():
             if mask.shape != shape:
                 raise DataError(
-                    f"{path}: is {mask.shape[0]}x{mask.shape[1]}, but {sample.mask_path.name} of the same image is "
-                    f"{shape[0]}x{shape[1]} (height x width). Save all masks of an image with the same size."
+                    f"{path}: The mask is {mask.shape[0]}x{mask.shape[1]}, but {sample.mask_path.name} of the same "
+                    f"image is {shape[0]}x{shape[1]} (height x width). Save all masks of an image with the same size."
                 )
         if not self.class_values:
             return np.asarray(np.maximum.reduce(list(masks.values())))
@@ -133,8 +133,8 @@ class MaskFilesReader(SampleReader):
             raise DataError(str(error).replace(f"{path}: ", "")) from error
         if self.class_values and not ((mask == 0) | (mask == mask.max())).all():
             raise DataError(
-                f"{path}: has more than two values, but each class has masks of its own. Save it with 0 and 255, or "
-                f"move masks of another kind away."
+                f"{path}: The mask has more than two values, but each class has masks of its own. Save it with 0 and "
+                f"255, or move masks of another kind away."
             )
         return mask
 

@@ -239,7 +239,7 @@ def add_mask_file(decoded: DecodedImage, path: Path) -> DecodedImage:
         return decoded
     masked = _read_file(mask_path, _decode_image).pixels[..., :1] == 0
     if masked.shape[:2] != decoded.pixels.shape[:2]:
-        raise DataError(f"{mask_path}: its size differs from that of {path.name}. Remove it, or write it again.")
+        raise DataError(f"{mask_path}: The size differs from that of {path.name}. Remove it, or write it again.")
     return replace(decoded, masked=merge_masks(decoded.masked, masked))
 
 
@@ -325,7 +325,7 @@ def _convert_errors(file: BinaryIO, name: str, decode: Callable[[BinaryIO], _T])
     except Exception as error:  # decoders raise errors of any type on damaged files
         plain = isinstance(error, OSError | tifffile.TiffFileError) and str(error)
         reason = f" ({error})" if plain and not isinstance(error, UnidentifiedImageError) else ""
-        raise DataError(f"{name}: cannot be decoded{reason}. Replace or remove it.") from error
+        raise DataError(f"{name}: The file cannot be decoded{reason}. Replace or remove it.") from error
 
 
 def _detect(file: BinaryIO) -> FileType:
@@ -333,10 +333,10 @@ def _detect(file: BinaryIO) -> FileType:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if not head:
-        raise DataError("the file is empty. Replace or remove it.")
+        raise DataError("The file is empty. Replace or remove it.")
     kind = find_file_type(head)
     if kind is None:
-        raise DataError(f"is not an image of a known format ({TYPE_NAMES}). Replace or remove it.")
+        raise DataError(f"The file is not an image of a known format ({TYPE_NAMES}). Replace or remove it.")
     return kind
 
 
@@ -365,10 +365,10 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
     try:
         pixels = decoded.drop_alpha(None)
     except DataError as error:
-        raise DataError("the mask's alpha channel varies. Save masks without alpha.") from error
+        raise DataError("The mask's alpha channel varies. Save masks without alpha.") from error
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
-        raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
+        raise DataError(f"The mask has {num_channels} channels. Save class ids in one channel.")
     missing = decoded.find_missing(None)[1]
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float64)
@@ -388,7 +388,7 @@ def _require_range(values: Array, num_channels: int) -> None:
     kind, lowest, highest = ("colors", 0, 255) if num_channels == 3 else ("class ids", -MAX_MASK_VALUE, MAX_MASK_VALUE)
     for extreme in (values.min(), values.max()) if values.size else ():
         if not lowest <= extreme <= highest:
-            raise DataError(f"the mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
+            raise DataError(f"The mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
 
 
 def _shrink_dtype(values: Array) -> Array:
