@@ -95,7 +95,6 @@ _OS_FAULTS: Mapping[int, tuple[str, str]] = {
     errno.EDQUOT: ("the disk quota is used up", "Free disk space, or choose another path."),
     errno.EFBIG: ("the file is too large for the file system", "Choose a path on another file system."),
     errno.EISDIR: ("it is a folder", "Expected a file."),
-    errno.ENOTDIR: ("part of the path is a file, not a folder", "Correct the path."),
     errno.EEXIST: ("it exists already", "Remove it, or choose another path."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter name."),
     errno.ELOOP: ("symbolic links lead in a circle", "Remove the links."),
@@ -109,7 +108,7 @@ _OS_FAULTS: Mapping[int, tuple[str, str]] = {
 
 def describe_os_error(error: OSError) -> str:
     """Return the fault of the operating system in a few words, such as `permission denied`."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "it does not exist"
     default = (error.strerror or str(error) or "unknown fault").lower().removesuffix(".")
     return _OS_FAULTS.get(error.errno or 0, (default, ""))[0]
@@ -123,7 +122,7 @@ def convert_os_error(error: OSError, subject: object, action: str) -> PathNotFou
         subject: What the message is about: a path, or `PATH: The file`.
         action: What was not possible, such as `be read`.
     """
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return PathNotFoundError(f"{subject} does not exist. Restore it, or correct the path.")
     fix = _OS_FAULTS.get(error.errno or 0, ("", "Check it, or choose another path."))[1]
     return PathAccessError(f"{subject} cannot {action} ({describe_os_error(error)}). {fix}")
@@ -167,7 +166,7 @@ class wrap_path_errors(ContextDecorator):  # noqa: N801 - used as a decorator
             raise convert_os_error(error, _name_path(error), "be read or written") from error
 
 
-_OS_ERRORS = {*_OS_FAULTS, errno.ENOENT}
+_OS_ERRORS = {*_OS_FAULTS, errno.ENOENT, errno.ENOTDIR}
 
 
 def _name_path(error: OSError) -> str:

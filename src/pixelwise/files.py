@@ -129,7 +129,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # not the temporary file
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None  # not the temporary file
         raise
     finally:
         temporary.unlink(missing_ok=True)

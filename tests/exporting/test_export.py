@@ -290,7 +290,7 @@ def test_a_folder_may_have_a_suffix_if_it_exists(model, tmp_path):
     ("output", "options", "message"),
     [
         ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
-        ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
+        ("a", {"format": "onyx"}, "Unknown format 'onyx'. Did you mean 'onnx'"),
         ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a fraction from 0 to 1"),
         ("a.onnx", {"precision": "fp61"}, "Unknown precision 'fp61'. Did you mean 'fp16'"),
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),

@@ -150,7 +150,7 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": "onnx-runtime"}, "unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
+        ({"engine": "onnx-runtime"}, "Unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
         ({"precision": "fp8"}, r"Unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
         ({"device": "abacus"}, "Unknown device 'abacus'"),
     ],

@@ -84,5 +84,5 @@ def test_a_single_pixel_keeps_its_size() -> None:
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown test-time augmentation 'flip'.* Did you mean 'flips'"):
         make_views(["flip"])

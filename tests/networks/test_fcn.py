@@ -498,7 +498,7 @@ def test_unsupported_paddings_raise(classifier, padding):
 
 
 def test_other_classifiers_raise():
-    with pytest.raises(InvalidArgumentError, match="unknown classifier 'sequential'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown classifier 'sequential'"):
         FCN.from_classifier(nn.Sequential(nn.Linear(1, 1)), 5)
 
 
@@ -525,7 +525,7 @@ def test_alignment_must_be_known():
 
 
 def test_unknown_upsampling_lists_the_choices():
-    with pytest.raises(InvalidArgumentError, match="unknown upsampling 'bilinear'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown upsampling 'bilinear'"):
         FCN(3, 2, encoder=small().encoder, upsampling="bilinear")
 
 

@@ -351,10 +351,10 @@ def test_weights_that_nobody_published():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vgg61", r"unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
+        ("vgg61", r"Unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
         ("convnext_atto", r"Did you mean 'timm:convnext_atto'"),
         ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Closest of \d+: convnext_tiny,"),
-        ("timm:resnet18.a9_in1k", r"unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
+        ("timm:resnet18.a9_in1k", r"Unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
     ],
 )
 def test_unknown_names_list_the_nearest(name, message):

@@ -177,7 +177,7 @@ def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: 
 
 
 def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown output 'label'.* Did you mean 'labels'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown output 'label'.* Did you mean 'labels'"):
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
@@ -187,7 +187,7 @@ def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_pat
 
 
 def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown label values 'color'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown label values 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
@@ -441,7 +441,7 @@ def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, 
 
 
 def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown test-time augmentation 'flip'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown test-time augmentation 'flip'"):
         predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
 
 
