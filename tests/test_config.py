@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pixelwise.Config import (
+from pixelwise.config import (
     AugmentationConfig,
     Config,
     DataConfig,
@@ -130,7 +130,7 @@ def test_reasons_are_comments_and_change_no_value() -> None:
 def test_load_config_reads_a_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("optimizer: {lr: 1e-3}\ndata: {crop_size: [64, 96]}\n", encoding="utf-8")
-    Config = load_config(path)
+    config = load_config(path)
     assert config.optimizer.lr == 1e-3  # YAML reads 1e-3 as a text
     assert config.data.crop_size == (64, 96)
     assert config.training == TrainingConfig()
@@ -148,12 +148,12 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "is not valid YAML"),
         (b"training: {seed: 2001-99-99}", "is not valid YAML"),
         (b"- 1", "Expected sections such as 'network:'"),
-        (b"network:", "Config section 'network' is None. Expected indented 'key: value'"),
+        (b"network:", "config section 'network' is None. Expected indented 'key: value'"),
         (b"netwrok: {depth: 3}", "Unknown config section 'netwrok'. Did you mean 'network'"),
         (b"1: {depth: 3}", "Unknown config section '1'"),
         (
             b"network: {base_chanels: 8}",
-            "key of Config section 'network': 'base_chanels'. Did you mean 'base_channels'",
+            "key of config section 'network': 'base_chanels'. Did you mean 'base_channels'",
         ),
         (b"network: {1: 8}", "Unknown key of config section 'network': '1'"),
         (b"network: {base_channels: -1}", "network.base_channels is -1, but must be >= 1"),
@@ -361,7 +361,7 @@ def test_an_invalid_duration_raises(text: str) -> None:
 
 
 def test_keys_in_seconds_take_durations() -> None:
-    Config = Config().replace({"training.budget_seconds": "0.5h", "training.checkpoint_interval_seconds": "1e3"})
+    config = Config().replace({"training.budget_seconds": "0.5h", "training.checkpoint_interval_seconds": "1e3"})
     assert config.training.budget_seconds == 1800
     assert config.training.checkpoint_interval_seconds == 1000
     with pytest.raises(InvalidArgumentError, match="'soon' is not a duration"):
