@@ -188,9 +188,7 @@ def test_sizes_that_differ_are_an_error(tmp_path: Path) -> None:
 
 def test_a_value_that_is_not_listed_is_an_error(tmp_path: Path) -> None:
     dataset = Dataset.load(write_dataset(tmp_path, a=np.array([[0, 9]], np.uint8)))
-    with pytest.raises(
-        DataError, match=r"masks/a.png: The mask contains the value 9, which dataset.yaml does not list. Add"
-    ):
+    with pytest.raises(DataError, match=r"masks/a.png: The mask contains the value 9, which no class has. Add"):
         dataset.read_labels(dataset.samples[0])
 
 

@@ -202,7 +202,8 @@ def require_integers(values: Array) -> None:
         middle = 0.5 if 0 <= lowest <= highest <= 1 else (lowest + highest) / 2
         raise DataError(
             f"The mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
-            f"write 'threshold: {middle:.4g}' into dataset.yaml. Otherwise save class ids as integers."
+            f"write 'threshold: {middle:.4g}' into dataset.yaml (create it if there is none). Otherwise save class "
+            f"ids as integers."
         )
 
 
@@ -230,7 +231,8 @@ def mask_values(mask: Array, coding: Coding) -> Array:
         if not (mask[..., :1] == mask).all():
             raise DataError(
                 "The mask is an RGB image, but the classes are not defined by color. "
-                "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
+                "List 'names' and 'colors' in dataset.yaml (create it if there is none), or save masks with class "
+                "indices in one channel."
             )
         return mask[..., 0]
     return mask

@@ -312,9 +312,7 @@ class Dataset:
             raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(
-                f"{sample.mask_location}: The mask contains {values}, which dataset.yaml does not list. {fix}"
-            )
+            raise DataError(f"{sample.mask_location}: The mask contains {values}, which no class has. {fix}")
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
@@ -382,8 +380,8 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     plural = "s" if len(values) > 1 else ""
     return (
         f"the {what}{plural} {', '.join(shown)}{more}",
-        f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
-        f"create such {what}s.",
+        f"Add missing {what}s to {keys} in dataset.yaml (create it if there is none), or correct the mask: JPEG "
+        f"compression and interpolation create such {what}s.",
     )
 
 

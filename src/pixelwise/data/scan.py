@@ -178,7 +178,7 @@ def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
         labels, unlisted = dataset.classes.to_labels(values)
         if unlisted:
             raise DataError(
-                "The mask contains {}, which dataset.yaml does not list. {}".format(
+                "The mask contains {}, which no class has. {}".format(
                     *describe_unlisted_values(unlisted, dataset.classes)
                 )
             )

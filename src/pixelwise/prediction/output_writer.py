@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast, get_args
 import numpy as np
 
 from pixelwise.data.classes import Classes
+from pixelwise.data.formats.dataset_index import find_images
+from pixelwise.data.formats.folder import find_mask_folder
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
 from pixelwise.files import write_atomically
@@ -133,6 +135,8 @@ class OutputWriter:
         self.classes, self.resumed = classes, resume
         self.manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
+        if not overwrite:
+            self._require_no_masks()
         complete = {item for item in inputs if resume and self._is_complete(item)}
         remaining = [item for item in inputs if item not in complete]
         targets = [path for item in remaining for path in self.list_paths(item).values()]
@@ -293,6 +297,18 @@ class OutputWriter:
         """Return whether all files exist, written by this request."""
         paths = self.list_paths(item).values()
         return all(self.manifest.find_state(path, compare_content=False)[0] == "unchanged" for path in paths)
+
+    def _require_no_masks(self) -> None:
+        """Raise InvalidArgumentError if the folder holds masks of a dataset, among which predictions would be masks."""
+        if find_mask_folder(self.folder.resolve()) is None:
+            return
+        self.manifest.read()
+        for path in find_images(self.folder):
+            if self.manifest.find_state(path, compare_content=False)[0] == "foreign":
+                raise InvalidArgumentError(
+                    f"{self.folder} holds masks of a dataset, such as {path.name}. Predictions next to them would be "
+                    f"taken for masks. Choose another folder with -o."
+                )
 
     def _list_possible_frames(self, item: VideoInput, paths: Iterable[Path], sources: Iterable[Path]) -> list[Path]:
         """Return the paths that may be those of frames of a video: their number is known when it is decoded.

@@ -292,12 +292,18 @@ def test_a_folder_of_other_annotations_is_not_one_of_masks(tmp_path: Path, other
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png"], "has no folder 'images'. Put the images into images/"),
-        (["images/a.png"], "contains no mask folder. Name it masks or labels or annotations"),
+        (
+            ["a.png", "Photos/b.png"],
+            r"has no folder 'images'\. Folders with pictures: the folder itself \(1\), Photos \(1\)\. Rename",
+        ),
+        (
+            ["images/a.png"],
+            r"no mask folder\. Folders with pictures: images \(1\)\. Name the folder of the masks masks",
+        ),
         (["train/images/a.png"], "train contains no mask folder"),
         (
             ["images/a.png", "masks/a.png", "labels/a.png"],
-            r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks'",
+            r"contains several mask folders \(masks, labels\). Choose one with --masks masks\.",
         ),
     ],
 )

@@ -197,7 +197,7 @@ def test_errors_of_values_and_sizes_name_the_member(root: Path) -> None:
     with pytest.raises(DataError, match=r"0001.mask.png is 6x8, but its image .*000000.tar: 0001.png is 4x8"):
         dataset.read(dataset.samples[1])
     messages = [finding.message for finding in check(root).errors]
-    expected = "with the value 2, which dataset.yaml does not list: train-000000.tar: 0000.mask.png"
+    expected = "with the value 2, which no class has: train-000000.tar: 0000.mask.png"
     assert any(expected in message for message in messages)
     assert any("train-000000.tar: 0001.mask.png is 6x8" in message for message in messages)
     by_file = dataset.map_files_to_samples()

@@ -204,7 +204,7 @@ def test_alpha_of_0_is_missing_if_it_is_declared() -> None:
     stored = np.array([[[1, 2, 0], [5, 6, 255], [7, 8, 9]]], np.uint8)
     image = DecodedImage(pixels=stored, alpha=True)
     with pytest.raises(
-        DataError, match=r"Write 'nodata: alpha' into dataset.yaml .* or 'channels: 3' if alpha is data"
+        DataError, match=r"write this into dataset.yaml .*'nodata: alpha' if .* or 'channels: 3' if alpha is data"
     ):
         image.find_missing(None)
     pixels, missing = image.find_missing(None, Nodata(alpha=True))

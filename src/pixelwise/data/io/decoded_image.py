@@ -124,8 +124,9 @@ def merge_masks(first: Array | None, second: Array | None) -> Array | None:
 def describe_varying_alpha(channels: int) -> str:
     """Return the message for an alpha channel that varies in an image of this number of channels."""
     return (
-        f"The alpha channel varies. Write 'nodata: alpha' into dataset.yaml if alpha 0 marks pixels without data, or "
-        f"'channels: {channels}' if alpha is data; otherwise save the image without alpha."
+        f"The alpha channel varies. To train on it, write this into dataset.yaml (create it if there is none): "
+        f"'nodata: alpha' if alpha 0 marks pixels without data, or 'channels: {channels}' if alpha is data. Otherwise "
+        f"save the image without alpha."
     )
 
 
@@ -176,7 +177,8 @@ def require_finite(pixels: Array) -> None:
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
             f"The image contains {np.count_nonzero(~finite)} NaN or infinite values. If they mark missing data, write "
-            f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml before training. "
+            f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml (create it if there is "
+            f"none) before training. "
             f"Otherwise repair the image."
         )
 

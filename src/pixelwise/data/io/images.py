@@ -427,9 +427,11 @@ def are_channels(axes: StackAxes, channels: int | None) -> bool:
 def describe_stack(axes: StackAxes) -> str:
     """Return what is wrong with a stack where one image is expected."""
     number, names = prod(size for _, size in axes), "".join(name for name, _ in axes)
-    problem = f"the file is a stack of {number} images (axes {names}YX), but one is expected. Save one image per file"
+    problem = f"The file is a stack of {number} images (axes {names}YX), but one is expected. Save one image per file"
     if len(axes) == 1 and names in UNNAMED_AXES:
-        problem += f", or write 'channels: {number}' into dataset.yaml if they are the channels of one image"
+        problem += (
+            f", or write 'channels: {number}' into dataset.yaml (create it if there is none) if they are its channels"
+        )
     return f"{problem}. A dataset may pair stacks of the same length."
 
 
