@@ -60,5 +60,7 @@ def load_import_path(path: str, key: str) -> Callable[..., Any]:
             f"the module's folder to PYTHONPATH."
         ) from error
     if not callable(loaded):
-        raise InvalidArgumentError(f"{key} is {path!r}, which is not a class or function. Name one.")
+        raise InvalidArgumentError(
+            f"{key} is {path!r}, which is not a class or function. Expected module:name of a class or function."
+        )
     return loaded  # type: ignore[no-any-return]

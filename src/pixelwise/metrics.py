@@ -444,7 +444,7 @@ def _select_counted(
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
-            f"label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
+            f"Label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
             "Map it to a class or ignore it."
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:

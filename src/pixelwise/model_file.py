@@ -23,7 +23,7 @@ from torch import Tensor
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
 from pixelwise.data.io.nodata import ALL_DATA, Nodata, parse_nodata
-from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError, convert_os_error
+from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError, convert_os_error, describe_cause
 from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
@@ -89,7 +89,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
         # A newer version can have more networks.
         raise ModelFileError(
             f"{path}: The network cannot be built. Update Pixelwise if a newer version wrote the file, or train again. "
-            f"Reason: {error}"
+            f"Reason: {describe_cause(error)}."
         ) from error
     try:
         module.load_state_dict(weights)

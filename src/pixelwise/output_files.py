@@ -209,7 +209,7 @@ def _require_unclaimed(claim: OutputClaim, output: Path, own: Path, request: Map
         if holder["request"] != request:
             changes = describe_changes(holder["request"], request)
             raise OutputInUseError(
-                f"{output} is being written by shards of another request ({who}; {changes}). Use the same options, "
+                f"{output} is being written by shards of another request ({who}, {changes}). Use the same options, "
                 f"or choose another folder with -o."
             )
 

@@ -419,7 +419,7 @@ def test_invalid_module_matrix_and_counts_raise():
         TransposedConv(4, 3, 2, groups=2)
     with pytest.raises(InvalidArgumentError, match=r"output_padding is 1, but must be"):
         TransposedConv(4, 3, 2, output_padding=1)
-    with pytest.raises(InvalidArgumentError, match=r"size has 4 pixels, but must fit a kernel of 5"):
+    with pytest.raises(InvalidArgumentError, match=r"A size of 4 pixels does not fit a kernel of 5"):
         conv_matrix(torch.zeros(1, 1, 5, 5), (4, 9))
     with pytest.raises(InvalidArgumentError, match=r"must be \(C_in, C_out, k, k\)"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))

@@ -37,6 +37,8 @@ class Message:
     function: str
     names: frozenset[str]
     """Names of variables in the function: a message may begin with one."""
+    raised: str = ""
+    """Name of the class of an error."""
 
     @property
     def place(self) -> str:
@@ -76,7 +78,7 @@ class _Collector(ast.NodeVisitor):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
         if name.endswith("Error") and node.args:
-            self.add("error", node.args[0])
+            self.add("error", node.args[0], name)
         elif owner == "logger" and name in _LOGS:
             self.add(_LOGS[name], node.args[0])
         elif name == "report_progress":
@@ -90,20 +92,21 @@ class _Collector(ast.NodeVisitor):
                 self.add(kind, value)
         self.generic_visit(node)
 
-    def add(self, kind: Kind, node: ast.expr) -> None:
+    def add(self, kind: Kind, node: ast.expr, raised: str = "") -> None:
         """Add the texts that an expression, or the variable that it names, can be."""
         if isinstance(node, ast.Name) and (values := list(self._find_values(node.id))):
             for value in values:
-                self.add(kind, value)
+                self.add(kind, value, raised)
             return
         if node in self.seen:
             return
         self.seen.update(part for part in ast.walk(node) if isinstance(part, ast.Constant | ast.JoinedStr | ast.BinOp))
         names = {part.id for f in self.functions for part in ast.walk(f) if isinstance(part, ast.Name)}
+        names |= {part.attr for f in self.functions for part in ast.walk(f) if isinstance(part, ast.Attribute)}
         names |= {part.arg for f in self.functions for part in ast.walk(f) if isinstance(part, ast.arg)}
         function = ".".join(f.name for f in self.functions)
         for text in _read_texts(node):
-            self.messages.append(Message(kind, text, self.file, node.lineno, function, frozenset(names)))
+            self.messages.append(Message(kind, text, self.file, node.lineno, function, frozenset(names), raised))
 
     def _find_values(self, name: str) -> Iterator[ast.expr]:
         """Yield what the innermost function assigns to a variable."""

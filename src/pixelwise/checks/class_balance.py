@@ -83,7 +83,7 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         yield make_finding("class_unused", (), message, fix)
     if rare:
         message = f"{_name_classes(rare, 'occurs', 'occur')} in one mask only: {format_names([*rare.values()])}."
-        fix = "Label more images of this class: training and validation each need at least one."
+        fix = "Label more images of this class, for training and for validation."
         yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
     for missing, names in absent.items():
         they = "it is" if len(names) == 1 else "they are"

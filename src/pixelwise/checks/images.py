@@ -44,7 +44,7 @@ def _report_mix(
     files = context.list_images(odd)
     found = ", ".join(sorted({get(s) for s in odd}))
     verb = "has" if len(files) == 1 else "have"
-    message = f"images should have {expected}, but {len(files)} of them {verb} {found}: {format_names(files)}."
+    message = f"Images should have {expected}, but {len(files)} of them {verb} {found}: {format_names(files)}."
     return make_finding(code, files, message, "Convert them to the format of the other images.")
 
 

@@ -191,7 +191,7 @@ class Predictor:
         if tile_size is not None and tile_size < 1:
             raise InvalidArgumentError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         if tta and samples != 1:
-            raise InvalidArgumentError("tta and samples both average predictions. Choose one.")
+            raise InvalidArgumentError("tta and samples both average predictions. Give only one of them.")
         pixels = self.check_image(np.asarray(image))
         if tta:
             prediction = self._average_views(pixels, tta, tiling, tile_size)

@@ -169,7 +169,7 @@ class TimmEncoder(Encoder):
             shapes = infer_map_shapes(self, 320, 192)
         except _BUILD_ERRORS as error:
             raise InvalidArgumentError(
-                f"timm's {name!r} is not an encoder for images of any size ({describe_cause(error)}). Choose "
+                f"Network {name!r} of timm is not an encoder for images of any size ({describe_cause(error)}). Choose "
                 f"another encoder."
             ) from error
         self.out_channels = tuple(info.channels())
@@ -177,7 +177,7 @@ class TimmEncoder(Encoder):
         self.first_layer = find_first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
             raise InvalidArgumentError(
-                f"timm's {name!r} does not return maps (B, C, H, W), but {shapes}. Choose another encoder."
+                f"Network {name!r} of timm does not return maps (B, C, H, W), but {shapes}. Choose another encoder."
             )
         self.paths = self._find_paths()
 

@@ -143,7 +143,7 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
         height, width = images.shape[2:]
-        check_size("this FCN", (height, width), self.size_multiple)
+        check_size("This FCN", (height, width), self.size_multiple)
         last: nn.Module = self.up[f"{self.stride}to1"]
         return last(self.compute_scores(images))[:, :, :height, :width]  # type: ignore[no-any-return]
 

@@ -220,7 +220,7 @@ class UNet(nn.Module):
 
     def _check_size(self, height: int, width: int) -> None:
         if self.padding == "same":
-            check_size("this U-Net", (height, width), self.size_multiple)
+            check_size("This U-Net", (height, width), self.size_multiple)
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
@@ -291,7 +291,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
-        check_size("this U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
+        check_size("This U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):

@@ -369,7 +369,7 @@ def _compute_taps(side: int, kernel_size: int, arguments: ConvArguments, *, axis
     out_side = compute_conv_side(side, kernel_size, stride=stride, padding=padding, dilation=dilation)
     if out_side < 1:
         raise InvalidArgumentError(
-            f"size has {side} pixels, but must fit a kernel of {kernel_size} with dilation {dilation} and "
+            f"A size of {side} pixels does not fit a kernel of {kernel_size} with dilation {dilation} and "
             f"padding {padding}."
         )
     pixels = torch.arange(kernel_size)[:, None] * dilation + torch.arange(out_side) * stride - padding

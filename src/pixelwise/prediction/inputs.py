@@ -287,7 +287,9 @@ def _search_folder(
         companions = find_companion_arrays(images)
         for name in files:
             if name not in images and not (here / name).exists():
-                logger.warning(f"{here / name} is a link to {os.readlink(here / name)}, which does not exist")
+                logger.warning(
+                    f"{here / name} is a link to {os.readlink(here / name)}, which does not exist. It is skipped."
+                )
             elif name in companions:
                 unread.setdefault("Give arrays next to pictures by their own paths", []).append(here / name)
             elif name not in images and (advice := explain_unread(here / name)):

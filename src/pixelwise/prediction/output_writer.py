@@ -172,12 +172,12 @@ class OutputWriter:
                     owners[path].append(item)
         conflicts: dict[Input, str] = {}
         for path, users in owners.items():
-            for item in users if len(users) > 1 else ():
-                if not isinstance(item, str):
-                    other = next(user for user in users if user is not item)
-                    name = other if isinstance(other, str) else other.name
-                    conflicts[item] = (
-                        f"{item.name} is not predicted, because {name} would also be written to "
+            for user in users if len(users) > 1 else ():
+                if isinstance(user, Input):
+                    other = next(one for one in users if one is not user)
+                    name = other.name if isinstance(other, Input) else other
+                    conflicts[user] = (
+                        f"{user.name} is not predicted, because {name} would also be written to "
                         f"{path.relative_to(self.folder)}. Rename one, or predict them into different folders."
                     )
         return conflicts

@@ -37,10 +37,10 @@ def render_check_report(report: CheckReport, dataset: Dataset | None, name: str)
         dataset: The dataset with the statistics of its samples; None if it could not be read.
         name: Name of the dataset, for the title.
     """
-    values = {"name": name, "report": report, "summary": report.summary}
+    values: dict[str, Any] = {"name": name, "report": report, "summary": report.summary, "facts": [], "sample": []}
     if dataset is None:
-        groups = [_build_group([finding], None) for finding in report.findings]
-        return render_page("check_report.html.jinja", {**values, "facts": [], "groups": groups, "sample": []})
+        values["groups"] = [_build_group([finding], None) for finding in report.findings]
+        return render_page("check_report.html.jinja", values)
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)

@@ -209,5 +209,7 @@ def compute_training_seconds(trainer: Trainer, deadline: float | None) -> float:
     closing = estimate_closing_seconds(trainer)
     left = trainer.world.broadcast_object(deadline - time.monotonic() - closing) - before
     if left <= 0 and not trainer.num_steps:
-        raise InvalidArgumentError(f"The budget of {budget:.0f} s ends before training could start. Give more.")
+        raise InvalidArgumentError(
+            f"The budget of {budget:.0f} s ends before training could start. Give a longer budget."
+        )
     return before + max(left, 0.0)

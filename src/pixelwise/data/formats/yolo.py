@@ -62,7 +62,7 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of the folders in the YAML file; text files are read when their masks are read."""
     path = _find_description(root)
     if path is None and not _has_labels(root):
-        raise DataError(f"{root} has no data.yaml with 'names' and 'train'. Write one.")
+        raise DataError(f"{root} has no data.yaml with 'names' and 'train'. Create it, or export the dataset again.")
     description = read_yaml(path) if path else _describe_folders(root)
     with locate_errors(path or root):
         if "kpt_shape" in description:

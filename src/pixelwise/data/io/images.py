@@ -23,7 +23,7 @@ from pixelwise.data.io import arrays, dicom, pictures, tiff
 from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, merge_masks, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, describe_cause
 from pixelwise.files import READ_ERRORS, wrap_access_errors, write_atomically
 from pixelwise.shapes import Size
 
@@ -324,7 +324,7 @@ def _convert_errors(file: BinaryIO, name: str, decode: Callable[[BinaryIO], _T])
         raise DataError(f"{name}: {too_large()}") from error
     except Exception as error:  # decoders raise errors of any type on damaged files
         plain = isinstance(error, OSError | tifffile.TiffFileError) and str(error)
-        reason = f" ({error})" if plain and not isinstance(error, UnidentifiedImageError) else ""
+        reason = f" ({describe_cause(error)})" if plain and not isinstance(error, UnidentifiedImageError) else ""
         raise DataError(f"{name}: The file cannot be decoded{reason}. Replace or remove it.") from error
 
 

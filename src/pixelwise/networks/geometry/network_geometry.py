@@ -166,7 +166,9 @@ def _run_output_size(meta_network: nn.Module, in_channels: int, side: int) -> Si
     with torch.inference_mode():
         output = meta_network(torch.empty(1, in_channels, side, side, device="meta"))
     if not isinstance(output, Tensor) or output.dim() != 4:
-        raise InvalidArgumentError("The network must return one tensor (B, K, H, W). Wrap one that returns more.")
+        raise InvalidArgumentError(
+            "The network must return one tensor (B, K, H, W). Wrap it in a module that returns only this."
+        )
     return output.shape[2], output.shape[3]
 
 
