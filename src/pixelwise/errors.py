@@ -17,6 +17,7 @@ import difflib
 import errno
 import json
 import os
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ContextDecorator, contextmanager
 from types import TracebackType
@@ -54,6 +55,11 @@ class CheckpointError(PixelwiseError):
 
 class TrainingError(PixelwiseError):
     """A run cannot continue."""
+
+
+def format_command(*words: object) -> str:
+    """Return a command of Pixelwise for a message, with quotes where a shell needs them."""
+    return shlex.join(["pixelwise", *map(str, words)])
 
 
 def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
