@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, find_name, unknown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,33 @@ class Range:
         return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The names of a table, or also an import path such as my_module:MyNet."""
+
+    kind: str
+    names: tuple[str, ...]
+    has_import_paths: bool = False
+
+    def find(self, name: str) -> str:
+        """Return the name as it is listed; raise InvalidArgumentError for an unknown one."""
+        return name if self.has_import_paths and ":" in name else find_name(self.kind, name, self.names)
+
+    def __str__(self) -> str:
+        return ", ".join([*self.names, *(["module:name"] if self.has_import_paths else [])])
+
+
+_FORMATS = (
+    *("folder", "voc", "camvid", "cityscapes", "ade20k", "nnunet", "huggingface", "webdataset", "coco", "cvat"),
+    *("labelme", "supervisely", "yolo"),
+)
+_NETWORKS = (
+    *("unet", "unet-paper", "segnet", "bilinear-interpolation", "segnet-basic", "segnet-basic-encoder-addition"),
+    *("segnet-basic-single-channel-decoder", "fcn-basic", "fcn-basic-no-addition", "fcn-basic-no-dim-reduction"),
+    *("fcn-basic-no-addition-no-dim-reduction", "bayesian-segnet", "bayesian-segnet-basic", "fcn", "fcn-32s"),
+    *("fcn-16s", "fcn-8s", "fcn-paper", "fcn-alexnet"),
+)
+
 Count = Annotated[int, Range(ge=1)]
 NonNegative = Annotated[float, Range(ge=0)]
 Positive = Annotated[float, Range(gt=0)]
@@ -62,7 +89,7 @@ PositiveFraction = Annotated[float, Range(gt=0, le=1)]
 class DataConfig:
     """The dataset: format, splits, sample size and cache."""
 
-    format: str | None = None
+    format: Annotated[str, Names(kind="format", names=_FORMATS)] | None = None
     """Dataset format, a name of `pixelwise.data.formats.FORMATS`; None: detected."""
     masks: str | None = None
     """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
@@ -82,7 +109,7 @@ class DataConfig:
     """Memory for decoded images, in GiB; images that do not fit are decoded again in each epoch."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "data")
+        _check_values(self, "data")
         _require(min(self.crop_size) >= 1, "data.crop_size", self.crop_size, "a height and a width of at least 1")
         _require(self.group_by != "", "data.group_by", self.group_by, "a regular expression or FILE.csv:COLUMN")
         has_one_rule = self.group_by is None or self.split_by == "auto"
@@ -93,7 +120,7 @@ class DataConfig:
 class NetworkConfig:
     """The network and its size."""
 
-    name: str = "unet"
+    name: Annotated[str, Names(kind="network", names=_NETWORKS, has_import_paths=True)] = "unet"
     """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
     """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet."""
@@ -115,7 +142,7 @@ class NetworkConfig:
     """unet, segnet: how the decoder merges the encoder's features; None: as published."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "network")
+        _check_values(self, "network")
         smallest = self.base_channels or 1
         _require(self.max_channels >= smallest, "network.max_channels", self.max_channels, ">= network.base_channels")
 
@@ -142,7 +169,7 @@ class OptimizerConfig:
     """Learning rate of an encoder stage relative to that of the next deeper one; for the deepest, to the decoder's."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "optimizer")
+        _check_values(self, "optimizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +190,7 @@ class ScheduleConfig:
     """Fraction of the run after which samples have their full size."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "schedule")
+        _check_values(self, "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +219,7 @@ class LossConfig:
     """Decay of `border_weight` with the distance to the two regions, in pixels."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "loss")
+        _check_values(self, "loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +242,7 @@ class AugmentationConfig:
     """Import path of a function (image, labels, rng) → (image, labels) to apply afterwards, such as my_module:noise."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "augmentation")
+        _check_values(self, "augmentation")
         low, high = self.scale
         _require(0 < low <= high, "augmentation.scale", self.scale, "0 < low <= high")
 
@@ -258,7 +285,7 @@ class TrainingConfig:
     """Loggers in addition to metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "training")
+        _check_values(self, "training")
         parts = self.gradient_accumulation_steps
         key = "training.gradient_accumulation_steps"
         _require(parts <= self.batch_size, key, parts, "<= training.batch_size")
@@ -493,9 +520,9 @@ def _parts(hint: Any) -> Iterator[Any]:
     yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
 
 
-def _range(hint: Any) -> Range | None:
+def _limit(hint: Any) -> Range | Names | None:
     parts = (item for part in _parts(hint) for item in getattr(part, "__metadata__", ()))
-    return next((item for item in parts if isinstance(item, Range)), None)
+    return next((item for item in parts if isinstance(item, Range | Names)), None)
 
 
 def _require(condition: bool, key: str, value: object, legal: str) -> None:
@@ -503,12 +530,25 @@ def _require(condition: bool, key: str, value: object, legal: str) -> None:
         raise InvalidArgumentError(f"{key} is {value!r}, but must be {legal}.")
 
 
-def _require_ranges(section: Any, name: str) -> None:
+def _check_values(section: Any, name: str) -> None:
+    """Check ranges and names; names are stored as they are listed."""
     for key, hint in _HINTS[name].items():
-        value, legal = getattr(section, key), _range(hint)
-        _require(value is None or legal is None or value in legal, f"{name}.{key}", value, str(legal))
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else (value,)
-        _require(value in choices, f"{name}.{key}", value, f"one of {_listed(choices)}")
+        value, limit = getattr(section, key), _limit(hint)
+        if value is None:
+            continue
+        if isinstance(limit, Range):
+            _require(value in limit, f"{name}.{key}", value, str(limit))
+        elif isinstance(limit, Names):
+            object.__setattr__(section, key, limit.find(value))
+        else:
+            (part,) = _parts(hint)
+            if typing.get_origin(part) is Literal:
+                object.__setattr__(section, key, _find_choice(value, part, f"{name}.{key}"))
+
+
+def _find_choice(value: Any, hint: Any, key: str) -> Any:
+    choices = {str(choice): choice for choice in typing.get_args(hint)}
+    return choices[find_name(f"value for {key}:", str(value), choices)]
 
 
 def _listed(choices: Iterable[Any]) -> str:
@@ -540,9 +580,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if origin is Annotated:
         return _convert(value, arguments[0], key)
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool):
-            raise unknown_name(f"value for {key}:", str(value), map(str, arguments))
-        return value
+        return _find_choice(value, hint, key)
     if origin is tuple:
         size = None if arguments[-1] is Ellipsis else len(arguments)
         if not isinstance(value, list | tuple) or size not in (None, len(value)):
@@ -563,8 +601,8 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
 def _legal_text(hint: Any) -> str:
     (part,) = _parts(hint)
     origin, arguments = typing.get_origin(part), typing.get_args(part)
-    if legal := _range(part):
-        text = str(legal)
+    if limit := _limit(part):
+        text = str(limit)
     elif origin is Literal:
         text = _listed(arguments)
     elif origin is tuple:
@@ -586,8 +624,8 @@ def _schema_of(hint: Any) -> dict[str, Any]:
     else:
         plain = arguments[0] if origin is Annotated else part
         schema = {"type": {int: "integer", float: "number", bool: "boolean", str: "string"}[plain]}
-    if legal := _range(part):
-        names = {"minimum": legal.ge, "exclusiveMinimum": legal.gt, "maximum": legal.le, "exclusiveMaximum": legal.lt}
+    if isinstance(limit := _limit(part), Range):
+        names = {"minimum": limit.ge, "exclusiveMinimum": limit.gt, "maximum": limit.le, "exclusiveMaximum": limit.lt}
         schema |= {name: limit for name, limit in names.items() if limit is not None}
     return schema if part is hint else {"anyOf": [schema, {"type": "null"}]}
 

@@ -124,7 +124,7 @@ def checked_options() -> Iterator[tuple[str, str, int]]:
         signature = inspect.signature(built.callback).parameters
         for parameter in built.params:
             if parameter.name in signature and parameter.name not in ("verbose", "quiet"):
-                parts = parts_of(signature[parameter.name].annotation)
+                parts = parts_of(inspect.signature(main.COMMANDS[command][0]).parameters[parameter.name].annotation)
                 if {int, float, Literal} & {get_origin(part) or part for part in parts}:
                     yield command, max(parameter.opts, key=len), parameter.nargs
 

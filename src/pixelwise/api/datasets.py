@@ -19,10 +19,11 @@ from pixelwise.api.options import (
     Seed,
     Settings,
     StrPath,
+    command,
     to_paths,
 )
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import InvalidArgumentError, wrap_path_errors
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pixelwise.conversion import ConversionResult
 
 
-@wrap_path_errors()
+@command
 def check(
     data: Data,
     *,
@@ -100,7 +101,7 @@ def check(
     return report
 
 
-@wrap_path_errors()
+@command
 def convert(
     data: Data,
     output: Annotated[StrPath, Option(help="Folder of the new dataset.", short="-o")],
@@ -140,7 +141,7 @@ def convert(
     return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to, overwrite=overwrite)
 
 
-@wrap_path_errors()
+@command
 def plan(
     data: Data,
     *,

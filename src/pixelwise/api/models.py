@@ -23,10 +23,11 @@ from pixelwise.api.options import (
     Overwrite,
     Settings,
     StrPath,
+    command,
     to_path,
     to_paths,
 )
-from pixelwise.errors import DataError, InvalidArgumentError, require_known, wrap_path_errors
+from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ SaveKind = Literal[
 ]
 
 
-@wrap_path_errors()
+@command
 def load(
     model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
 ) -> "Predictor":
@@ -85,7 +86,7 @@ def load(
     return run(to_path(model), device=device, precision=precision, engine=engine)
 
 
-@wrap_path_errors()
+@command
 def evaluate(
     model: Model,
     data: Data,
@@ -167,7 +168,7 @@ def evaluate(
     return scores
 
 
-@wrap_path_errors()
+@command
 def predict(
     model: Model,
     inputs: Annotated[
@@ -248,7 +249,6 @@ def predict(
     from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
-    require_known("cluster", [cluster] if cluster else [], ["ray"])
     if cluster is not None and shard is not None:
         raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
     writer = OutputWriter(
@@ -271,7 +271,7 @@ def predict(
         return predict_files(to_paths(inputs), writer, executor, resume=resume, overwrite=overwrite, shard=shard)
 
 
-@wrap_path_errors()
+@command
 def quantize(
     model: Model,
     data: Data,
@@ -341,7 +341,7 @@ def quantize(
     return QuantizeResult(file=path, accuracy=accuracy)
 
 
-@wrap_path_errors()
+@command
 def export(
     model: Model,
     output: Annotated[StrPath, Option(help="File that ends in .onnx, .xml or .pt2, or a folder.", short="-o")],
@@ -408,7 +408,6 @@ def export(
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import claim_output
 
-    require_known("precision", [precision], MIN_AGREEMENT)
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
@@ -432,7 +431,7 @@ def export(
         )
 
 
-@wrap_path_errors()
+@command
 def localize(
     images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
     output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],

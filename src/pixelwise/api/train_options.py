@@ -9,9 +9,8 @@ import torch
 
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.devices import choose_device, choose_precision
-from pixelwise.import_paths import load_import_path
+from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.model_file import load_model
-from pixelwise.networks.registry import require_network_name
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.progress import budget_start
@@ -62,8 +61,8 @@ class TrainOptions:
         options = self.use_network_of_model()
         config = (options.config or Config()).replace(options.changes)
         require_loggers(config.training.loggers)
-        require_network_name(config.network.name)
         for key, path in (
+            ("network.name", config.network.name if is_import_path(config.network.name) else None),
             ("loss.function", config.loss.function),
             ("augmentation.function", config.augmentation.function),
         ):

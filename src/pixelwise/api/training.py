@@ -21,10 +21,11 @@ from pixelwise.api.options import (
     Seed,
     Settings,
     StrPath,
+    command,
     to_paths,
 )
 from pixelwise.config import load_config, parse_duration
-from pixelwise.errors import InvalidArgumentError, wrap_path_errors
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.import_paths import make_import_path
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
@@ -39,7 +40,7 @@ _DEMO_UNFINISHED = ".pixelwise-demo-unfinished"
 """File in the folder of a demo that was interrupted."""
 
 
-@wrap_path_errors()
+@command
 def train(
     data: Data,
     output: Annotated[StrPath | None, Option(help="Run folder.", short="-o", default="runs/DATA-NETWORK-N")] = None,
@@ -191,7 +192,7 @@ def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) 
     return function if function is None or isinstance(function, str) else make_import_path(function, parameter)
 
 
-@wrap_path_errors()
+@command
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
         "runs/demo"

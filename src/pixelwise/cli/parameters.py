@@ -7,6 +7,7 @@ Typer takes no unions. The annotation of a parameter decides what the shell take
     Sequence (Argument)       several values
     Sequence (Option)         text with commas
     Mapping                   key=value, repeated
+    Literal                   text, which is one of the choices in any spelling
     bool                      a flag
     all others                the type itself, without None
 """
@@ -22,7 +23,7 @@ import typer
 
 from pixelwise.api.options import Argument, Option
 from pixelwise.config import parse_settings
-from pixelwise.errors import unknown_name
+from pixelwise.errors import find_name
 
 Parser = Callable[[Any], Any]
 
@@ -35,13 +36,13 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
         mark = next((mark for mark in marks if isinstance(mark, Argument | Option)), None)
         if mark is None:  # only in Python
             continue
-        kind, parsers[name] = _shell_form(hint, mark)
+        kind, parsers[name] = _shell_form(name, hint, mark)
         default = parameter.default
         if isinstance(default, Sequence | Mapping) and not default:
             default = None
         elif isinstance(default, tuple | list) and kind is str:
             default = ",".join(default)
-        info = _typer_info(name, mark, is_flag=kind is bool)
+        info = _typer_info(name, mark, hint, is_flag=kind is bool)
         optional = kind | None if default is None else kind
         parameters.append(
             inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, info])
@@ -49,15 +50,21 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
     return parameters, parsers
 
 
-def _typer_info(name: str, mark: Argument | Option, *, is_flag: bool) -> Any:
+def _typer_info(name: str, mark: Argument | Option, hint: Any, *, is_flag: bool) -> Any:
     if isinstance(mark, Argument):
         return typer.Argument(help=mark.help, metavar=mark.metavar, path_type=str)
-    words = [*([mark.short] if mark.short else []), mark.name or "--" + name.replace("_", "-")]
+    words = [*([mark.short] if mark.short else []), _option_word(name, mark)]
+    choices = [choice for part in union_parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
+    metavar = mark.metavar or "|".join(choices) or None
     show_default = mark.default or not is_flag
-    return typer.Option(*words, help=mark.help, metavar=mark.metavar, show_default=show_default, path_type=str)
+    return typer.Option(*words, help=mark.help, metavar=metavar, show_default=show_default, path_type=str)
 
 
-def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
+def _option_word(name: str, mark: Option) -> str:
+    return mark.name or "--" + name.replace("_", "-")
+
+
+def _shell_form(name: str, hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
     """Return the type that Typer gets for an annotation, and what makes its value the function's."""
     parts = union_parts(hint)
     origins = {get_origin(part) for part in parts}
@@ -72,6 +79,9 @@ def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
     if str in parts:
         return str, _as_is
     (kind,) = parts
+    if get_origin(kind) is Literal and isinstance(mark, Option):
+        label, choices = f"value for {_option_word(name, mark)}:", get_args(kind)
+        return str, lambda text: None if text is None else find_name(label, text, choices)
     return kind, _as_is
 
 
@@ -100,7 +110,7 @@ _EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, in
 def describe_error(error: typer.TyperException) -> str:
     """Return the message for a request that Typer refuses; empty if Typer has printed one.
 
-    The message of the library that checks values is replaced by one that shows the choices or an example.
+    The message of the library that checks values is replaced by one that shows an example.
     """
     findings = getattr(error.__cause__, "errors", None)
     if not isinstance(error, typer.BadParameter) or findings is None or error.ctx is None or error.param is None:
@@ -108,8 +118,6 @@ def describe_error(error: typer.TyperException) -> str:
     option, value = max(error.param.opts, key=len), findings()[0]["input"]
     signature = inspect.signature(error.ctx.command.callback or describe_error)
     (kind,) = union_parts(get_args(signature.parameters[str(error.param.name)].annotation)[0])
-    if get_origin(kind) is Literal:
-        return str(unknown_name(f"value for {option}:", str(value), get_args(kind)))
     if kind not in _EXAMPLES:
         return error.format_message()
     what, example = _EXAMPLES[kind]

@@ -29,7 +29,7 @@ from pixelwise.errors import (
     InvalidArgumentError,
     PathAccessError,
     PathNotFoundError,
-    unknown_name,
+    find_name,
     wrap_path_errors,
 )
 from pixelwise.files import READ_ERRORS
@@ -197,9 +197,7 @@ class Dataset:
             InvalidArgumentError: The dataset has no such split.
         """
         splits = self.splits
-        if name not in splits:
-            raise unknown_name("split", name, splits)
-        return replace(self.with_samples(splits[name]), resolved_classes=self.classes)
+        return replace(self.with_samples(splits[find_name("split", name, splits)]), resolved_classes=self.classes)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -19,7 +19,7 @@ from pixelwise.data.io.decoded_image import convert_dtype
 from pixelwise.data.io.images import Array, DecodedImage, encode_png
 from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -169,7 +169,7 @@ class Predictor:
             >>> pw.load(model, device="cpu").predict(image, tiling="none", tta=["flips"]).labels.shape
             (64, 96)
         """
-        require_known("tiling", [tiling], get_args(Tiling))
+        tiling = find_name("tiling", tiling, get_args(Tiling))
         if tile_size is not None and tile_size < 1:
             raise InvalidArgumentError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         if tta and samples != 1:
@@ -428,7 +428,7 @@ def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) 
 
 
 def _choose_precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
-    require_known("precision", [name], ("auto", *get_args(Precision)))
+    name = find_name("precision", name, ("auto", *get_args(Precision)))
     if name == "int8":
         return "int8"
     if name != "auto":

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import require_known
+from pixelwise.errors import find_name
 from pixelwise.shapes import Size
 
 TRANSFORMS = ("flips", "rotations", "scales")
@@ -51,7 +51,7 @@ class View:
 
 def make_views(tta: Sequence[str]) -> tuple[View, ...]:
     """Return the views of the named transforms, the image itself first. Raises InvalidArgumentError."""
-    require_known("test-time augmentation", tta, TRANSFORMS)
+    tta = [find_name("test-time augmentation", name, TRANSFORMS) for name in tta]
     turns = (0, 1, 2, 3) if "rotations" in tta else (0, 2) if "flips" in tta else (0,)
     mirrors = (False, True) if len(turns) > 1 else (False,)
     scales = SCALES if "scales" in tta else SCALES[:1]

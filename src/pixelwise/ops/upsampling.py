@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.ops.checks import check_map, get_memory_format
 from pixelwise.shapes import Size, to_pair
 
@@ -129,8 +129,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
         tensor([[[[0., 1., 3., 4.]]]])
     """
     check_map("x", x)
-    if mode not in get_args(InterpolationMode):
-        raise unknown_name("interpolation mode", mode, get_args(InterpolationMode))
+    mode = find_name("interpolation mode", mode, get_args(InterpolationMode))
     if min(size) < 1 or min(x.shape[2:]) < 1:
         raise InvalidArgumentError(
             f"cannot interpolate {x.shape[2]}x{x.shape[3]} to {size[0]}x{size[1]}: sides must be at least 1."
@@ -243,6 +242,9 @@ class UnpoolNearest(nn.Module):
         """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.factor)
 
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
 
 class UnpoolBedOfNails(nn.Module):
     """The module form of `unpool_bed_of_nails`.
@@ -271,6 +273,9 @@ class UnpoolBedOfNails(nn.Module):
         """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.factor)
 
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
 
 class Interpolate(nn.Module):
     """The module form of `interpolate`; the size is an argument of `forward`, as in `MaxUnpool`.
@@ -298,6 +303,9 @@ class Interpolate(nn.Module):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Return (B, C, H, W) resampled to `size`."""
         return interpolate(x, size, self.mode)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode}"
 
 
 def _check_factor(factor: int | Size) -> Size:

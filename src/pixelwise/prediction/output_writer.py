@@ -17,7 +17,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
@@ -82,8 +82,9 @@ class OutputWriter:
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
-        require_known("label values", [self.label_values], get_args(LabelValues))
+        kinds = (find_name("output", kind, (*ENCODERS, *SUMMARY_FILES)) for kind in self.kinds)
+        self.kinds = tuple(dict.fromkeys(kinds))
+        self.label_values = find_name("label values", self.label_values, get_args(LabelValues))
         require_min_area(self.min_area)
 
     @property

@@ -10,7 +10,7 @@ from typing import ClassVar, get_args
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.data.rasters.rasterio_reader import needs_windows
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import Predictor, Tiling, load
 from pixelwise.inference.tta import TRANSFORMS
@@ -46,8 +46,8 @@ class LocalExecutor:
     predictor: Predictor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_known("tiling", [self.tiling], get_args(Tiling))
-        require_known("test-time augmentation", self.tta, TRANSFORMS)
+        self.tiling = find_name("tiling", self.tiling, get_args(Tiling))
+        self.tta = tuple(find_name("test-time augmentation", name, TRANSFORMS) for name in self.tta)
 
     @property
     def is_exact(self) -> bool:
