@@ -29,10 +29,15 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--format", "--masks", "--resolution", "--group-by", "--json", "--html"} | OVERWRITE),
     "convert": (["DATA"], {"--to", "--format", "--masks"} | OUTPUT | OVERWRITE),
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE),
+    "evaluate": (
+        ["MODEL", "DATA"],
+        {"--split", "--threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+    ),
     "export": (
         ["MODEL"],
-        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT | OVERWRITE,
+        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size", "--threshold"}
+        | OUTPUT
+        | OVERWRITE,
     ),
     "config": ([], {"--json-schema"}),
     "info": ([], set()),
@@ -50,6 +55,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--threshold",
             "--tta",
             "--resume",
             "--shard",

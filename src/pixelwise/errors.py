@@ -95,7 +95,7 @@ def find_name(kind: str, name: Name, choices: Iterable[str]) -> Name:
     known = list(choices)
     if name in known:
         return name
-    alike = [choice for choice in known if _simplify(choice) == _simplify(name)] if isinstance(name, str) else []
+    alike = [choice for choice in known if simplify_name(choice) == simplify_name(name)]
     if len(alike) > 1:
         raise InvalidArgumentError(
             f"{kind} {name!r} can be {' or '.join(map(repr, alike))}. Write one of them exactly."
@@ -105,8 +105,9 @@ def find_name(kind: str, name: Name, choices: Iterable[str]) -> Name:
     return cast(Name, alike[0])
 
 
-def _simplify(name: str) -> str:
-    return re.sub(r"[-_\s]", "", name).casefold()
+def simplify_name(name: object) -> str:
+    """Return a name in lower case, without hyphens, underscores and blanks."""
+    return re.sub(r"[-_\s]", "", str(name)).casefold()
 
 
 class wrap_path_errors(ContextDecorator):  # noqa: N801 - used as a decorator

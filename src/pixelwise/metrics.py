@@ -382,14 +382,14 @@ class BoundaryScore:
 
 
 def compute_scores(
-    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: Sequence[str], *, num_images: int
+    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: str | Sequence[str], *, num_images: int
 ) -> dict[str, Any]:
     """Compute all scores in the form of ``pixelwise evaluate --json``.
 
     Args:
         confusion: Pixel counts of the whole dataset.
         boundary: Boundary scores of its images, or None.
-        class_names: K names.
+        class_names: K names; one name is enough for one class.
         num_images: Number of images, which is copied to the result.
 
     Returns:
@@ -407,6 +407,7 @@ def compute_scores(
         (0.775, 4)
     """
     counts = confusion.counts
+    class_names = [class_names] if isinstance(class_names, str) else class_names
     if len(class_names) != len(counts):
         raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)

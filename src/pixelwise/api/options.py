@@ -4,56 +4,14 @@ The command line derives its parameters from these annotations (`pixelwise.cli.p
 exists only in Python.
 """
 
-import functools
-import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
-
-from pixelwise.errors import find_name, wrap_path_errors
+from typing import Annotated, Literal
 
 StrPath = str | os.PathLike[str]
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-
-def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Decorate a command: it takes choices in any spelling, and raises the errors of Pixelwise for paths."""
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        bound = signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = find_choices(name, value, signature.parameters[name].annotation)
-        with wrap_path_errors():
-            return function(*bound.args, **bound.kwargs)
-
-    return call
-
-
-def find_choices(name: str, value: Any, hint: Any) -> Any:
-    """Return a value with the choices of its annotation as they are listed there; other text is left as it is.
-
-    Raises:
-        InvalidArgumentError: The annotation has only choices, and the value is another text.
-    """
-    if get_origin(hint) is Annotated:
-        return find_choices(name, value, get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        hints = get_args(hint)
-        if any(part is str for part in hints):  # a choice, or a path
-            choices = [choice for part in hints if get_origin(part) is Literal for choice in get_args(part)]
-            return next((choice for choice in choices if str(value).lower() == choice), value)
-        return functools.reduce(lambda found, part: find_choices(name, found, part), hints, value)
-    if get_origin(hint) is Sequence and isinstance(value, list | tuple):
-        return [find_choices(name, item, get_args(hint)[0]) for item in value]
-    if get_origin(hint) is Literal and isinstance(value, str):
-        return find_name(f"value for {name}:", value, get_args(hint))
-    return value
+StrPaths = StrPath | Sequence[StrPath]
 
 
 def to_path(path: StrPath) -> str | Path:
@@ -61,10 +19,15 @@ def to_path(path: StrPath) -> str | Path:
     return path if isinstance(path, str) else Path(path)
 
 
-def to_paths(paths: StrPath | Sequence[StrPath]) -> list[str | Path]:
+def to_paths(paths: StrPaths) -> list[str | Path]:
     """Return the paths of a sequence, or the only path."""
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [to_path(path) for path in given]
+
+
+def to_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a sequence, or the only name, each once."""
+    return tuple(dict.fromkeys([names] if isinstance(names, str) else names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +53,7 @@ class Option:
 
 
 Data = Annotated[
-    StrPath | Sequence[StrPath],
+    StrPaths,
     Argument(help="Dataset folder, such as one with images/ and masks/; several are joined.", metavar="DATA"),
 ]
 Model = Annotated[StrPath, Argument(help="Run folder or model file.")]
@@ -119,6 +82,14 @@ InferencePrecision = Annotated[
 ]
 Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
+]
+Threshold = Annotated[
+    float | None,
+    Option(
+        help="Label pixels foreground from this probability on; for two classes.",
+        metavar="P",
+        default="the likeliest class",
+    ),
 ]
 Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -11,6 +11,7 @@ from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
 from pixelwise.data.class_names import find_similar_names
+from pixelwise.data.classes import BACKGROUND_NAMES
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
@@ -19,7 +20,6 @@ from pixelwise.files import READ_ERRORS
 
 MIN_CLASS_SHARE = 1e-3
 """A class with a smaller share of the labeled pixels hardly contributes to the loss."""
-BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 
 
 def _list_classes(context: CheckContext) -> list[tuple[int, str]]:

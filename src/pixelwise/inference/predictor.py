@@ -37,6 +37,7 @@ from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
+from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
 from pixelwise.shapes import Size
 
@@ -127,6 +128,24 @@ class Predictor:
     engine: EngineName = "torch"
     engine_network: nn.Module | None = None
     """The network on its engine; None: it is built at the first prediction."""
+    threshold: float | None = None
+    """Probability from which on a pixel is labeled foreground, of two classes; None: the most probable class."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is None:
+            return
+        if self.classes.foreground is None:
+            raise InvalidArgumentError(
+                f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
+                f"Omit it; each pixel gets the most probable class."
+            )
+        if not 0 < self.threshold < 1:
+            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """Return how logits become labels."""
+        return DecisionRule(threshold=self.threshold, foreground=self.classes.foreground or 0)
 
     @property
     def classes(self) -> Classes:
@@ -140,7 +159,7 @@ class Predictor:
         tile_size: int | None = None,
         keep_logits: bool = False,
         samples: int = 1,
-        tta: Sequence[str] = (),
+        tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
 
@@ -266,7 +285,9 @@ class Predictor:
             is_done,
         )
 
-    def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
+    def _average_views(
+        self, pixels: Array, tta: str | Sequence[str], tiling: Tiling, tile_size: int | None
+    ) -> Prediction:
         scores: list[float | None] = []
 
         def predict(view: Array) -> Tensor:
@@ -320,7 +341,8 @@ class Predictor:
 
     def _compute_labels(self, logits: Tensor) -> npt.NDArray[Any]:
         """Compute labels (..., H, W) from logits (..., K, H, W)."""
-        labels = logits.argmax(-3).to(torch.uint8 if self._label_type is np.uint8 else torch.int32).cpu().numpy()
+        assigned = self.decision_rule.assign_labels(logits, -3)
+        labels = assigned.to(torch.uint8 if self._label_type is np.uint8 else torch.int32).cpu().numpy()
         return labels.astype(self._label_type, copy=False)
 
     @property
@@ -375,7 +397,13 @@ class Predictor:
 
 
 def load(
-    model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto", num_images: int = 0
+    model: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "auto",
+    threshold: float | None = None,
+    num_images: int = 0,
 ) -> Predictor:
     """Load a model for prediction.
 
@@ -386,12 +414,14 @@ def load(
             that its results agree. "int8" needs the file that `quantize` writes.
         engine: "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch,
             or for int8 an engine that supports it, unless another one finishes `num_images` earlier.
+        threshold: for models of two classes, the probability from which on a pixel is labeled foreground.
         num_images: number of images that will be predicted; from 500 on, "auto" measures the engines once per model
             and machine.
 
     Raises:
         ModelFileError: the file does not exist or is not a model of this version.
-        InvalidArgumentError: an unknown name, or a combination that is not available on this machine.
+        InvalidArgumentError: an unknown name, a combination that is not available on this machine, or a threshold for
+            another number of classes.
 
     Example:
         >>> import pixelwise as pw
@@ -404,7 +434,7 @@ def load(
     module, spec = load_model(model)
     chosen = _choose_precision(precision, chosen_device, spec, name)
     require_engine(name, chosen_device, chosen)
-    predictor = make_predictor(module, spec, chosen_device, chosen, name)
+    predictor = replace(make_predictor(module, spec, chosen_device, chosen, name), threshold=threshold)
     if chosen == "int8":
         return make_int8_predictor(predictor, name, read_int8(model, name)[0])
     return select_engine(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor

@@ -1,24 +1,83 @@
-"""Input checks shared by all operators: floating-point maps (B, C, H, W) in one of two memory formats."""
+"""Input checks shared by operators, losses and networks: maps (B, C, H, W), and sizes as one number or a pair.
+
+They read attributes of tensors and no values, so that they work on every device, in compiled and exported graphs and
+under the transforms of `torch.func`. `can_read_values` says where values can be read.
+"""
+
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pixelwise.arguments import Range, describe_value
+from pixelwise.devices import is_transforming
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.shapes import Size
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_map(name: str, x: Tensor) -> None:
     """Raise InvalidArgumentError unless `x` is a floating-point map (B, C, H, W)."""
-    if x.dim() != 4 or x.dtype not in DTYPES:
-        raise InvalidArgumentError(
-            f"{name} is {describe_tensor(x)}, but must be (B, C, H, W) in float64, float32, bfloat16 or float16."
-        )
+    check_tensor(name, x, "(B, C, H, W)", DTYPES)
 
 
-def describe_tensor(x: Tensor) -> str:
-    """Return shape, dtype and device for an error message: "(1, 2, 8, 8) torch.float32 on cpu"."""
-    return f"{tuple(x.shape)} {x.dtype} on {x.device}"
+def check_tensor(name: str, x: Tensor, axes: str, dtypes: tuple[torch.dtype, ...] = ()) -> None:
+    """Raise InvalidArgumentError unless `x` is a tensor with these axes, such as "(B, C, H, W)", in one of the dtypes.
+
+    Args:
+        name: Name of the parameter, for the message.
+        x: What the caller gave.
+        axes: Axes in the notation of `shapes.py`; a 1 is not checked.
+        dtypes: Legal dtypes; () for all integers.
+    """
+    rank = axes.count(",") + (not axes.endswith(",)"))
+    if isinstance(x, Tensor) and x.dim() == rank and (x.dtype in dtypes if dtypes else is_integer(x)):
+        return
+    kinds = [str(dtype).removeprefix("torch.") for dtype in dtypes] or ["an integer dtype"]
+    kind = " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+    what = "" if isinstance(x, Tensor) else "a tensor "
+    is_batch = isinstance(x, Tensor) and axes.startswith("(B,") and x.dim() == rank - 1
+    hint = f" Add the batch dimension with {name}[None]." if is_batch else ""
+    raise InvalidArgumentError(f"{name} is {describe_value(x)}, but must be {what}{axes} in {kind}.{hint}")
+
+
+def is_integer(x: Tensor) -> bool:
+    """Return whether the dtype is an integer one; bool is not."""
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+def can_read_values(x: Tensor) -> bool:
+    """Return whether values can be read without waiting for a device, and outside of graphs and transforms."""
+    return x.is_cpu and not torch.compiler.is_compiling() and not is_transforming() and type(x) is Tensor
+
+
+def check_int(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Return an integer from `low` to `high`, or raise InvalidArgumentError; sides of traced images pass."""
+    if isinstance(value, torch.SymInt) or (type(value) is int and low <= value and (high is None or value <= high)):
+        return value  # type: ignore[return-value]
+    if not isinstance(value, bool) and isinstance(value, Integral) and int(value) in Range(ge=low, le=high):
+        return int(value)
+    legal = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {legal}.")
+
+
+def check_pair(name: str, value: Any, low: int = 1, high: int | None = None) -> Size:
+    """Return (height, width) from one number for both or a pair, each from `low` to `high`."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return check_int(name, value[0], low, high), check_int(name, value[1], low, high)
+    if isinstance(value, tuple | list | str | None) or hasattr(value, "__len__"):
+        raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be an integer, or a pair of integers.")
+    number = check_int(name, value, low, high)
+    return number, number
+
+
+def check_size(name: str, value: Any) -> Size:
+    """Return (height, width) from a pair of integers of at least 1."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return check_int(name, value[0]), check_int(name, value[1])
+    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be (height, width) in pixels.")
 
 
 def get_memory_format(x: Tensor) -> torch.memory_format:

@@ -9,13 +9,13 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.data.visualization import to_css_color, to_data_uri
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
+from pixelwise.reports.gallery import draw_panels
 from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
 from pixelwise.reports.plots import plot_training
 
@@ -72,17 +72,6 @@ def write_training_report(path: Path, report: TrainingReport) -> None:
     write_atomically(path, render_page("training_report.html.jinja", values))
 
 
-def draw_panels(image: Array, labels: Array, prediction: Array, classes: Classes) -> dict[str, Array]:
-    """Draw an image as it is, with the truth, with the prediction and with the errors, each (H, W, 3) uint8."""
-    picture = to_display_image(image)
-    return {
-        "image": picture,
-        "truth": overlay_labels(picture, labels, classes, 0.75),
-        "prediction": overlay_labels(picture, prediction, classes, 0.75),
-        "errors": _draw_errors(picture, labels, prediction, classes.ignore_index),
-    }
-
-
 def compute_image_score(confusion: ConfusionMatrix) -> float:
     """Return the mean IoU of an image, or 0 if it is undefined."""
     value = mean_iou(confusion.counts)
@@ -128,13 +117,3 @@ def _draw_image(report: TrainingReport, classes: Classes, sample: Sample) -> dic
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
         "panels": {title: to_data_uri(picture, MAX_PICTURE_SIDE) for title, picture in panels.items()},
     }
-
-
-def _draw_errors(picture: Array, labels: Array, prediction: Array, ignore_index: int) -> Array:
-    """Draw wrong pixels red and ignored pixels blue-gray on a pale gray image."""
-    errors = np.repeat(picture.mean(2, keepdims=True) * 0.45 + 130, 3, 2)
-    is_ignored = labels == ignore_index
-    is_wrong = (prediction != labels) & ~is_ignored
-    errors[is_wrong] = 0.25 * errors[is_wrong] + 0.75 * np.array([220, 20, 40])
-    errors[is_ignored] = 0.5 * errors[is_ignored] + 0.5 * np.array([120, 140, 170])
-    return errors.astype(np.uint8)
