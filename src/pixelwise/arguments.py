@@ -56,7 +56,7 @@ class Names:
         return name if self.has_import_paths and ":" in name else find_name(self.kind, name, self.names)
 
     def __str__(self) -> str:
-        return ", ".join([*self.names, *(["module:name"] if self.has_import_paths else [])])
+        return f"name of a {self.kind}{', module:name' if self.has_import_paths else ''}"
 
 
 Count = Annotated[int, Range(ge=1)]

@@ -36,7 +36,7 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
         mark = next((mark for mark in marks if isinstance(mark, Argument | Option)), None)
         if mark is None:  # only in Python
             continue
-        kind, parsers[name] = _shell_form(name, hint, mark)
+        kind, parsers[name] = _shell_form(hint, mark)
         default = parameter.default
         if isinstance(default, Sequence | Mapping) and not default:
             default = None
@@ -53,18 +53,28 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
 def _typer_info(name: str, mark: Argument | Option, hint: Any, *, is_flag: bool) -> Any:
     if isinstance(mark, Argument):
         return typer.Argument(help=mark.help, metavar=mark.metavar, path_type=str)
-    words = [*([mark.short] if mark.short else []), _option_word(name, mark)]
+    words = [*([mark.short] if mark.short else []), mark.name or "--" + name.replace("_", "-")]
     choices = [choice for part in union_parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
     metavar = mark.metavar or "|".join(choices) or None
-    show_default = mark.default or not is_flag
-    return typer.Option(*words, help=mark.help, metavar=metavar, show_default=show_default, path_type=str)
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    def find(value: str | None) -> str | None:
+        return None if value is None else find_name(f"value for {words[-1]}:", value, choices)
+
+    return typer.Option(
+        *words,
+        help=mark.help,
+        metavar=metavar,
+        show_default=mark.default or not is_flag,
+        path_type=str,
+        autocompletion=complete if choices else None,
+        callback=find if [get_origin(part) for part in union_parts(hint)] == [Literal] else None,
+    )
 
 
-def _option_word(name: str, mark: Option) -> str:
-    return mark.name or "--" + name.replace("_", "-")
-
-
-def _shell_form(name: str, hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
+def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
     """Return the type that Typer gets for an annotation, and what makes its value the function's."""
     parts = union_parts(hint)
     origins = {get_origin(part) for part in parts}
@@ -79,10 +89,7 @@ def _shell_form(name: str, hint: Any, mark: Argument | Option) -> tuple[Any, Par
     if str in parts:
         return str, _as_is
     (kind,) = parts
-    if get_origin(kind) is Literal and isinstance(mark, Option):
-        label, choices = f"value for {_option_word(name, mark)}:", get_args(kind)
-        return str, lambda text: None if text is None else find_name(label, text, choices)
-    return kind, _as_is
+    return str if get_origin(kind) is Literal else kind, _as_is
 
 
 def union_parts(hint: Any) -> list[Any]:

@@ -198,7 +198,7 @@ def print_layers(rows: "Sequence[LayerRow]", arguments: Mapping[str, Any]) -> No
     table = Table(
         Column("layer", overflow="fold"),
         Column("operator", no_wrap=True),
-        *(Column(name, justify="right", no_wrap=True) for name in ("output", "parameters", "GFLOPs", "MB")),
+        *(Column(name, justify="right", no_wrap=True) for name in ("output", "params", "GFLOPs", "MB")),
         title=f"{arguments['name']}: {_describe_input(arguments)}",
         **COMPACT,
     )
@@ -227,6 +227,8 @@ _OPERATORS = {
     "conv_transpose2d": "transposed conv",
     "max_pool_with_switches": "pool + switches",
     "max_unpool": "unpool at switches",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_nearest2d": "nearest",
 }
 """Name in PyTorch → name in the table, if it differs."""
 
@@ -237,7 +239,8 @@ def _describe_operator(row: "LayerRow") -> str:
         before, after = ("x".join(map(str, shape[1:])) for shape in (row.inputs[0], row.shape))
         return f"crop {before} -> {after}"
     if row.operator == "cat":
-        return f"concatenate {' + '.join(str(shape[0]) for shape in row.inputs)}"
+        channels = [str(shape[0]) for shape in row.inputs]
+        return f"concatenate {' + '.join(channels) if len(channels) < 4 else f'{len(channels)} maps'}"
     return _OPERATORS.get(row.operator, row.operator)
 
 
