@@ -50,6 +50,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--overlay-style",
+            "--opacity",
             "--tta",
             "--resume",
             "--shard",

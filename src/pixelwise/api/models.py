@@ -194,6 +194,10 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    overlay_style: Annotated[
+        Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
+    ] = "fill",
+    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     tta: Annotated[
         Sequence[str],
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
@@ -221,6 +225,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        overlay_style: Overlays show each region in its color ("fill"), or only its outline.
+        opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         tta: Transforms to average over, such as "flips" or "scales".
         resume: Skip images whose files the same command has written.
         overwrite: Replace files also if another request, or the user, wrote them. Without it they are an error.
@@ -257,6 +263,8 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        overlay_style=overlay_style,
+        opacity=opacity,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(

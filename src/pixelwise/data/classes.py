@@ -1,6 +1,5 @@
 """Classes: their names and colors, and the mask values that stand for them."""
 
-import colorsys
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,13 +9,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from pixelwise.data.colors import Color, choose_colors, is_background_name
 from pixelwise.data.io.decoded_image import NO_LABEL, Array
 from pixelwise.errors import DataError
 
-Color = tuple[int, int, int]
 BINARY_NAMES = ("background", "foreground")
 """Names of two classes where none are given."""
-GRAY: Color = (64, 64, 64)
 Coding = Literal["index", "rgb"]
 
 _MAX_TABLE_SIZE = 2**24
@@ -86,6 +84,13 @@ class Classes:
     ranges: Mapping[ValueRange, int] = field(default_factory=dict)
     """Range of mask values → class index; for values that neither `label_mapping` nor `ignore` lists."""
     coding: Coding = "index"
+    majority: int | None = field(default=None, compare=False)
+    """Class that has more than half of the pixels of a scanned dataset, if its name is that of a background."""
+
+    @property
+    def background(self) -> int | None:
+        """Index of the class that overlays leave unpainted; None if there is none."""
+        return 0 if any(map(is_background_name, self.names[:1])) else self.majority
 
     @property
     def ignore_index(self) -> int:
@@ -174,6 +179,7 @@ class Classes:
             "label_mapping": {str(k): v for k, v in (*self.label_mapping.items(), *self.ranges.items())},
             "ignore": list(self.ignore),
             "coding": self.coding,
+            **({} if self.majority is None else {"majority": self.majority}),
         }
 
 
@@ -228,6 +234,7 @@ def classes_from_dict(values: Mapping[str, Any]) -> Classes:
         ranges={limits: int(values["label_mapping"][text]) for text, limits in ranges.items()},
         ignore=tuple(values["ignore"]),
         coding=values["coding"],
+        majority=values.get("majority"),
     )
 
 
@@ -235,34 +242,21 @@ def classes_from_values(values: Iterable[int]) -> Classes:
     """Create classes from the mask values that occur in a dataset without declared classes.
 
     {0, 255} are background and foreground. Otherwise 255 is ignored, and the other values become classes in
-    ascending order, named by their value. The class of 0 is gray, because it is nearly always the background.
-    Negative values are not classes. More than `MAX_FOUND_CLASSES` values give no class.
+    ascending order, named by their value. 0 is taken for the background, which it nearly always is. Negative values
+    are not classes. More than `MAX_FOUND_CLASSES` values give no class.
     """
     found = sorted(value for value in set(values) if value >= 0)
     if len(found) > MAX_FOUND_CLASSES:
         found = []
     binary = found == [0, 255]
     ids = found if binary else [v for v in found if v != 255]
-    colors = default_colors(len(ids))
+    names = BINARY_NAMES if binary else tuple(str(v) for v in ids)
     return Classes(
-        names=BINARY_NAMES if binary else tuple(str(v) for v in ids),
-        colors=(GRAY, *colors[1:]) if 0 in ids else colors,
+        names=names,
+        colors=choose_colors(names),
         label_mapping={v: i for i, v in enumerate(ids)},
         ignore=() if binary else (255,),
     )
-
-
-def default_colors(count: int) -> tuple[Color, ...]:
-    """Return distinct colors: dark gray and orange for two classes, else colors around the color circle."""
-    if count == 2:
-        return GRAY, (255, 140, 0)
-    colors = []
-    for index in range(count):
-        hue = index * 0.61803398875 % 1  # golden ratio: neighbors in the list differ most
-        saturation, value = (0.85, 0.55)[index % 2], (0.95, 0.65)[index // 2 % 2]
-        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colors)
 
 
 def pack_color(color: Sequence[int]) -> int:

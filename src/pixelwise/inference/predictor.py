@@ -17,7 +17,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype
 from pixelwise.data.io.images import Array, DecodedImage, encode_png
-from pixelwise.data.visualization import overlay_labels, to_display_image
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
 from pixelwise.errors import InvalidArgumentError, require_known
 from pixelwise.inference.engines import (
@@ -101,9 +101,10 @@ class Prediction:
         image, labels = (pixels[::step, ::step] for pixels in (self.image, self.labels))
         picture = to_display_image(image[..., None] if image.ndim == 2 else image)
         content = base64.b64encode(encode_png(overlay_labels(picture, labels, self.classes))).decode()
+        swatches = list_swatches(self.classes)
         legend = "".join(
-            f'<span style="background:#{bytes(self.classes.colors[label]).hex()};padding:0 0.7em"></span> '
-            f"{html.escape(self.classes.names[label])} {count / self.labels.size:.1%} &ensp;"
+            f'<span style="background:{swatches[label][1]};padding:0 0.7em"></span> '
+            f"{html.escape(swatches[label][0])} {count / self.labels.size:.1%} &ensp;"
             for label, count in zip(*np.unique(self.labels, return_counts=True), strict=True)
         )
         return f'<img src="data:image/png;base64,{content}"><div>{legend}</div>'

@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
+from pixelwise.data.colors import GRAY
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.data.visualization import (
+    choose_error_color,
+    draw_errors,
+    list_swatches,
+    overlay_labels,
+    to_css_color,
+    to_css_stripes,
+    to_data_uri,
+    to_display_image,
+)
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
@@ -60,6 +70,7 @@ def write_training_report(path: Path, report: TrainingReport) -> None:
         "cards": [(title, format_percent(scores[key]), SCORE_EXPLANATIONS[key]) for key, title in SCORE_TITLES.items()],
         "split_sizes": {name: len(samples) for name, samples in report.splits.items() if samples},
         "class_rows": _build_class_rows(report, classes, scores["per_class"]),
+        "legend": list_panel_swatches(classes),
         "curves": plot_training(report.metrics, "minutes"),
         "confusion": build_confusion_table(classes, report.counts.confusion.counts),
         "groups": {
@@ -79,8 +90,14 @@ def draw_panels(image: Array, labels: Array, prediction: Array, classes: Classes
         "image": picture,
         "truth": overlay_labels(picture, labels, classes, 0.75),
         "prediction": overlay_labels(picture, prediction, classes, 0.75),
-        "errors": _draw_errors(picture, labels, prediction, classes.ignore_index),
+        "errors": draw_errors(picture, labels, prediction, classes),
     }
+
+
+def list_panel_swatches(classes: Classes) -> list[tuple[str, str]]:
+    """Return name and CSS color of everything that `draw_panels` paints."""
+    errors = [("error", to_css_stripes(choose_error_color(classes))), ("ignored in errors", to_css_color(GRAY))]
+    return [*list_swatches(classes), *errors]
 
 
 def compute_image_score(confusion: ConfusionMatrix) -> float:
@@ -128,13 +145,3 @@ def _draw_image(report: TrainingReport, classes: Classes, sample: Sample) -> dic
         "size": f"{labels.shape[1]} × {labels.shape[0]}",
         "panels": {title: to_data_uri(picture, MAX_PICTURE_SIDE) for title, picture in panels.items()},
     }
-
-
-def _draw_errors(picture: Array, labels: Array, prediction: Array, ignore_index: int) -> Array:
-    """Draw wrong pixels red and ignored pixels blue-gray on a pale gray image."""
-    errors = np.repeat(picture.mean(2, keepdims=True) * 0.45 + 130, 3, 2)
-    is_ignored = labels == ignore_index
-    is_wrong = (prediction != labels) & ~is_ignored
-    errors[is_wrong] = 0.25 * errors[is_wrong] + 0.75 * np.array([220, 20, 40])
-    errors[is_ignored] = 0.5 * errors[is_ignored] + 0.5 * np.array([120, 140, 170])
-    return errors.astype(np.uint8)
