@@ -30,6 +30,7 @@ from pixelwise.output_files import (
     find_mark_state,
     mark_content,
     measure,
+    prepare_files,
     read_mark,
     remove_files,
     remove_path,
@@ -445,3 +446,22 @@ def test_a_marked_png_is_valid(tmp_path: Path) -> None:
 def test_a_mark_of_another_program_is_foreign(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     assert find_mark_state(tmp_path / "x.json", "check", {}) == ("foreign", "")
+
+
+def test_files_of_a_command_are_written_with_their_request(tmp_path: Path) -> None:
+    json_path, data = tmp_path / "x.json", tmp_path / "data"
+    file, nothing = prepare_files([json_path, None], "check", [data], {"size": 3}, overwrite=False)
+    assert nothing is None
+    assert file is not None
+    file.write(CONTENTS["x.json"].decode())
+    assert json.loads(json_path.read_text())["written_by"]["request"] == {"data": "data", "size": 3}
+    prepare_files([json_path], "check", [data], {"size": 3}, overwrite=False)
+    with pytest.raises(InvalidArgumentError, match=r"size was 3 and is 4"):
+        prepare_files([json_path], "check", [data], {"size": 4}, overwrite=False)
+    prepare_files([json_path], "check", [data], {"size": 4}, overwrite=True)
+
+
+def test_two_results_in_one_file_raise(tmp_path: Path) -> None:
+    paths = [tmp_path / "x", tmp_path / "y/../x"]
+    with pytest.raises(InvalidArgumentError, match=r"Two results would be written to .*x\. Choose two files\."):
+        prepare_files(paths, "check", [tmp_path], {}, overwrite=True)

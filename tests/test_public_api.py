@@ -29,10 +29,15 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "check": (["DATA"], {"--format", "--masks", "--resolution", "--group-by", "--json", "--html"} | OVERWRITE),
     "convert": (["DATA"], {"--to", "--format", "--masks"} | OUTPUT | OVERWRITE),
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
-    "evaluate": (["MODEL", "DATA"], {"--split", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE),
+    "evaluate": (
+        ["MODEL", "DATA"],
+        {"--split", "--threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+    ),
     "export": (
         ["MODEL"],
-        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size"} | OUTPUT | OVERWRITE,
+        {"--format", "--logits", "--precision", "--min-agreement", "--opset", "--fixed-size", "--threshold"}
+        | OUTPUT
+        | OVERWRITE,
     ),
     "config": ([], {"--json-schema"}),
     "info": ([], set()),
@@ -52,6 +57,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--fill-holes",
             "--overlay-style",
             "--opacity",
+            "--threshold",
             "--tta",
             "--resume",
             "--shard",

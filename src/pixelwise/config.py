@@ -5,57 +5,36 @@ the same data repeats the run.
 """
 
 import ast
-import contextlib
 import dataclasses
 import inspect
 import itertools
-import math
 import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 
+from pixelwise.arguments import (
+    Count,
+    Fraction,
+    FractionBelowOne,
+    Index,
+    NonNegative,
+    OpenFraction,
+    Positive,
+    PositiveFraction,
+    Range,
+    convert,
+    get_members,
+    get_range,
+)
 from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, unknown_name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Range:
-    """The legal range of a number; None leaves a side open."""
-
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-
-    def __contains__(self, value: float) -> bool:
-        return (
-            (self.ge is None or value >= self.ge)
-            and (self.gt is None or value > self.gt)
-            and (self.le is None or value <= self.le)
-            and (self.lt is None or value < self.lt)
-        )
-
-    def __str__(self) -> str:
-        low = f"{self.ge} <= " if self.ge is not None else f"{self.gt} < " if self.gt is not None else ""
-        high = f" <= {self.le}" if self.le is not None else f" < {self.lt}" if self.lt is not None else ""
-        if low and high:
-            return f"{low}x{high}"
-        return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
-
-
-Count = Annotated[int, Range(ge=1)]
-NonNegative = Annotated[float, Range(ge=0)]
-Positive = Annotated[float, Range(gt=0)]
-Fraction = Annotated[float, Range(ge=0, le=1)]
-FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
-OpenFraction = Annotated[float, Range(gt=0, lt=1)]
-PositiveFraction = Annotated[float, Range(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +61,8 @@ class DataConfig:
     """Memory for decoded images, in GiB; images that do not fit are decoded again in each epoch."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "data")
+        _convert_fields(self, "data")
         _require(min(self.crop_size) >= 1, "data.crop_size", self.crop_size, "a height and a width of at least 1")
-        _require(self.group_by != "", "data.group_by", self.group_by, "a regular expression or FILE.csv:COLUMN")
         has_one_rule = self.group_by is None or self.split_by == "auto"
         _require(has_one_rule, "data.split_by", self.split_by, "'auto' with data.group_by")
 
@@ -115,7 +93,7 @@ class NetworkConfig:
     """unet, segnet: how the decoder merges the encoder's features; None: as published."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "network")
+        _convert_fields(self, "network")
         smallest = self.base_channels or 1
         _require(self.max_channels >= smallest, "network.max_channels", self.max_channels, ">= network.base_channels")
 
@@ -136,13 +114,13 @@ class OptimizerConfig:
     """Largest global gradient norm; 0 turns clipping off."""
     ema: FractionBelowOne = 0.02
     """Time constant of the moving average of the weights, as a fraction of the run; 0 turns averaging off."""
-    freeze_stages: Annotated[int, Range(ge=0)] = 0
+    freeze_stages: Index = 0
     """Number of encoder stages, from the first, whose weights and batch statistics are frozen."""
     layer_decay: PositiveFraction = 1.0
     """Learning rate of an encoder stage relative to that of the next deeper one; for the deepest, to the decoder's."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "optimizer")
+        _convert_fields(self, "optimizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +141,7 @@ class ScheduleConfig:
     """Fraction of the run after which samples have their full size."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "schedule")
+        _convert_fields(self, "schedule")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +170,7 @@ class LossConfig:
     """Decay of `border_weight` with the distance to the two regions, in pixels."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "loss")
+        _convert_fields(self, "loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +193,7 @@ class AugmentationConfig:
     """Import path of a function (image, labels, rng) → (image, labels) to apply afterwards, such as my_module:noise."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "augmentation")
+        _convert_fields(self, "augmentation")
         low, high = self.scale
         _require(0 < low <= high, "augmentation.scale", self.scale, "0 < low <= high")
 
@@ -250,7 +228,7 @@ class TrainingConfig:
     """Numerical precision of the forward and backward pass; weights are always float32."""
     num_evaluations: Count = 5
     """Number of evaluations on the validation images, including the final one."""
-    early_stopping_patience: Annotated[int, Range(ge=0)] | None = None
+    early_stopping_patience: Index | None = None
     """Number of evaluations without a new best mean IoU after which the run ends; None or 0: never."""
     checkpoint_interval_seconds: Positive = 60.0
     """Seconds between checkpoints; longer if saving would take more than 2 % of the run."""
@@ -258,7 +236,7 @@ class TrainingConfig:
     """Loggers in addition to metrics.jsonl, names of `pixelwise.training.loggers.LOGGERS`."""
 
     def __post_init__(self) -> None:
-        _require_ranges(self, "training")
+        _convert_fields(self, "training")
         parts = self.gradient_accumulation_steps
         key = "training.gradient_accumulation_steps"
         _require(parts <= self.batch_size, key, parts, "<= training.batch_size")
@@ -487,28 +465,26 @@ def _docs(section: type) -> dict[str, str]:
     }
 
 
-def _parts(hint: Any) -> Iterator[Any]:
-    """Yield the members of a union without None, else the annotation itself."""
-    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
-
-
-def _range(hint: Any) -> Range | None:
-    parts = (item for part in _parts(hint) for item in getattr(part, "__metadata__", ()))
-    return next((item for item in parts if isinstance(item, Range)), None)
-
-
 def _require(condition: bool, key: str, value: object, legal: str) -> None:
     if not condition:
         raise InvalidArgumentError(f"{key} is {value!r}, but must be {legal}.")
 
 
-def _require_ranges(section: Any, name: str) -> None:
+def _convert_fields(section: Any, name: str) -> None:
+    """Convert the values of a section to the types of its fields; YAML reads `1e-3` as a string."""
     for key, hint in _HINTS[name].items():
-        value, legal = getattr(section, key), _range(hint)
-        _require(value is None or legal is None or value in legal, f"{name}.{key}", value, str(legal))
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else (value,)
-        _require(value in choices, f"{name}.{key}", value, f"one of {_listed(choices)}")
+        path = f"{name}.{key}"
+        value = convert(getattr(section, key), hint, path, parse_number=partial(_parse_number, path))
+        object.__setattr__(section, key, value)
+
+
+def _parse_number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        if key.endswith("_seconds"):
+            return parse_duration(text)
+        raise InvalidArgumentError(f"{key} is {text!r}, but must be a number.") from error
 
 
 def _listed(choices: Iterable[Any]) -> str:
@@ -524,46 +500,14 @@ def _build(start: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
         for key in values:
             if key not in hints:
                 raise unknown_name(f"key of config section {section!r}:", str(key), hints)
-        converted = {k: _convert(v, hints[k], f"{section}.{k}") for k, v in values.items()}
-        known[section] = dataclasses.replace(known[section], **converted)
+        known[section] = dataclasses.replace(known[section], **values)
     return Config(**known)
 
 
-_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
-
-
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    """Return `value` as the type of its field; YAML reads `1e-3` as a string, which is accepted as a number."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(value, arguments[0], key)
-    if origin is Annotated:
-        return _convert(value, arguments[0], key)
-    if origin is Literal:
-        if value not in arguments or isinstance(value, bool):
-            raise unknown_name(f"value for {key}:", str(value), map(str, arguments))
-        return value
-    if origin is tuple:
-        size = None if arguments[-1] is Ellipsis else len(arguments)
-        if not isinstance(value, list | tuple) or size not in (None, len(value)):
-            legal = f"a list of {size} numbers" if size else f"a list, such as [{value}]"
-            raise InvalidArgumentError(f"{key} is {value!r}, but must be {legal}.")
-        return tuple(_convert(item, arguments[0], key) for item in value)
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError, OverflowError):
-            if math.isfinite(number := float(value)):
-                return number
-        if key.endswith("_seconds") and isinstance(value, str):
-            return parse_duration(value)
-    elif type(value) is hint:
-        return value
-    raise InvalidArgumentError(f"{key} is {value!r}, but must be {_TYPE_NAMES[hint]}.")
-
-
 def _legal_text(hint: Any) -> str:
-    (part,) = _parts(hint)
+    (part,) = get_members(hint)
     origin, arguments = typing.get_origin(part), typing.get_args(part)
-    if legal := _range(part):
+    if legal := get_range(part):
         text = str(legal)
     elif origin is Literal:
         text = _listed(arguments)
@@ -576,7 +520,7 @@ def _legal_text(hint: Any) -> str:
 
 
 def _schema_of(hint: Any) -> dict[str, Any]:
-    (part,) = _parts(hint)
+    (part,) = get_members(hint)
     origin, arguments = typing.get_origin(part), typing.get_args(part)
     if origin is Literal:
         schema: dict[str, Any] = {"enum": list(arguments)}
@@ -586,7 +530,7 @@ def _schema_of(hint: Any) -> dict[str, Any]:
     else:
         plain = arguments[0] if origin is Annotated else part
         schema = {"type": {int: "integer", float: "number", bool: "boolean", str: "string"}[plain]}
-    if legal := _range(part):
+    if legal := get_range(part):
         names = {"minimum": legal.ge, "exclusiveMinimum": legal.gt, "maximum": legal.le, "exclusiveMaximum": legal.lt}
         schema |= {name: limit for name, limit in names.items() if limit is not None}
     return schema if part is hint else {"anyOf": [schema, {"type": "null"}]}

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
+from pixelwise.arguments import Count, Fraction, Index, check_arguments, convert, describe_value
 from pixelwise.errors import DataError, InvalidArgumentError
 
 __all__ = [
@@ -75,17 +76,18 @@ class ConfusionMatrix:
 
     __slots__ = ("_counts",)
 
-    def __init__(self, num_classes: int) -> None:
-        if num_classes < 1:
-            raise InvalidArgumentError(f"num_classes is {num_classes}, but must be at least 1.")
+    @check_arguments
+    def __init__(self, num_classes: Count) -> None:
         self._counts: Counts = np.zeros((num_classes, num_classes), np.int64)
 
     @classmethod
     def from_counts(cls, counts: npt.ArrayLike) -> Self:
         """Return a matrix with a copy of (K, K) integer counts."""
-        given = np.array(counts)
-        if given.ndim != 2 or given.shape[0] != given.shape[1] or given.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"counts must be (K, K) integers, not {given.shape} {given.dtype}.")
+        try:
+            given = np.asarray(counts)
+        except (TypeError, ValueError):  # lists of different lengths, tensors of a GPU
+            given = np.asarray(None)
+        _get_diagonal(given)
         matrix = cls(len(given))
         matrix._counts += given
         return matrix
@@ -97,6 +99,7 @@ class ConfusionMatrix:
         view.flags.writeable = False
         return view
 
+    @check_arguments
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
         """Add the pixels of an image or a batch.
 
@@ -117,6 +120,8 @@ class ConfusionMatrix:
         self._counts += counts.reshape(num_classes, num_classes)
 
     def __add__(self, other: Self) -> Self:
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
         if len(self._counts) != len(other._counts):
             raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
@@ -281,7 +286,8 @@ def global_accuracy(counts: Counts) -> float:
     return float(_divide(_get_diagonal(counts).sum(), counts.sum()))
 
 
-def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_index: int) -> float:
+@check_arguments
+def boundary_f1(prediction: Labels, labels: Labels, num_classes: Count, *, ignore_index: int) -> float:
     """Compute the boundary F1 of one image, averaged over its classes (BF of the SegNet paper, PAMI 2017).
 
     For each class, the boundary pixels of the truth are matched one to one with those of the prediction within 0.75 %
@@ -315,9 +321,9 @@ def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_
         >>> boundary_f1(labels, labels, 2, ignore_index=255)
         1.0
     """
+    if prediction.ndim != 2:
+        raise InvalidArgumentError(f"prediction is {describe_value(prediction)}, but must be one image (H, W).")
     counted, _, _ = _select_counted(prediction, labels, num_classes, ignore_index)
-    if labels.ndim != 2:
-        raise InvalidArgumentError(f"boundary_f1 takes one image (H, W), not {labels.shape}.")
     truth = _find_boundaries(labels, counted)
     predicted = _find_boundaries(prediction, counted)
     true_pixels, predicted_pixels, pairs = (
@@ -356,7 +362,9 @@ class BoundaryScore:
     __slots__ = ("_num_classes", "_scores")
 
     def __init__(self, num_classes: int, image_scores: Sequence[float] = ()) -> None:
-        self._num_classes = num_classes
+        self._num_classes: int = convert(num_classes, Count, "num_classes")
+        defined = [score for score in image_scores if score == score] if isinstance(image_scores, Sequence) else None
+        convert(defined, Sequence[Fraction], "image_scores")
         self._scores = list(image_scores)
 
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
@@ -376,20 +384,23 @@ class BoundaryScore:
         return math.fsum(defined) / len(defined) if defined else math.nan
 
     def __add__(self, other: Self) -> Self:
+        if not isinstance(other, BoundaryScore):
+            return NotImplemented
         if self._num_classes != other._num_classes:
             raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
 
 
+@check_arguments
 def compute_scores(
-    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: Sequence[str], *, num_images: int
+    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: str | Sequence[str], *, num_images: Index
 ) -> dict[str, Any]:
     """Compute all scores in the form of ``pixelwise evaluate --json``.
 
     Args:
         confusion: Pixel counts of the whole dataset.
         boundary: Boundary scores of its images, or None.
-        class_names: K names.
+        class_names: K names; one name is enough for one class.
         num_images: Number of images, which is copied to the result.
 
     Returns:
@@ -407,8 +418,11 @@ def compute_scores(
         (0.775, 4)
     """
     counts = confusion.counts
+    class_names = [class_names] if isinstance(class_names, str) else class_names
     if len(class_names) != len(counts):
-        raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
+        raise InvalidArgumentError(
+            f"class_names has {len(class_names)} names, but must have {len(counts)}, one for each class."
+        )
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)
     return {
         "mean_iou": _to_json(mean_iou(counts)),
@@ -434,11 +448,11 @@ def _select_counted(
         InvalidArgumentError: The shapes differ, a dtype is not an integer, or a predicted class is not in 0..K-1.
         DataError: A label is neither `ignore_index` nor in 0..K-1.
     """
-    if prediction.shape != labels.shape:
-        raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
         if array.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"{name} must contain integer class indices, not {array.dtype}.")
+            raise InvalidArgumentError(f"{name} is {describe_value(array)}, but must be integer class indices.")
+    if prediction.shape != labels.shape:
+        raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     counted = labels != ignore_index
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
@@ -527,9 +541,12 @@ def _list_offsets(height: int, width: int) -> npt.NDArray[np.intp]:
 
 
 def _get_diagonal(counts: Counts) -> Counts:
-    """Return the diagonal (K,) of the confusion matrix."""
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise InvalidArgumentError(f"counts must be (K, K), not {counts.shape}.")
+    """Return the diagonal (K,) of the confusion matrix; raise InvalidArgumentError if it is none."""
+    is_matrix = isinstance(counts, np.ndarray) and counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0
+    if not is_matrix or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise InvalidArgumentError(
+            f"counts is {describe_value(counts)}, but must be an array (K, K) of integers of at least 0."
+        )
     return np.diag(counts)
 
 

@@ -647,8 +647,48 @@ def compare_mark(mark: FileMark | None, command: str, request: Mapping[str, Any]
 
 
 def require_replaceable_files(
-    paths: Iterable[Path | None], command: str, request: Mapping[str, Any], *, overwrite: bool
+    paths: Iterable[Path], command: str, request: Mapping[str, Any], *, overwrite: bool
 ) -> None:
     """Raise InvalidArgumentError if a single file exists that this request did not write, unless `overwrite`."""
-    states = {path: find_mark_state(path, command, request) for path in paths if path is not None}
-    require_replaceable(states, overwrite=overwrite)
+    require_replaceable({path: find_mark_state(path, command, request) for path in paths}, overwrite=overwrite)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedFile:
+    """A file that a command writes at its end, with a mark that says which request wrote it."""
+
+    path: Path
+    command: str
+    request: Mapping[str, Any]
+
+    def write(self, content: str | bytes) -> None:
+        """Write the content; see `write_marked`."""
+        encoded = content.encode() if isinstance(content, str) else content
+        write_marked(self.path, encoded, self.command, self.request)
+
+
+def prepare_files(
+    paths: Sequence[str | os.PathLike[str] | None],
+    command: str,
+    data: Iterable[str | Path],
+    request: Mapping[str, Any],
+    *,
+    overwrite: bool,
+) -> list[MarkedFile | None]:
+    """Return the files that a command on a dataset will write; None for each path that is None.
+
+    Raises:
+        InvalidArgumentError: A file exists that this request did not write, unless `overwrite`; or two are the same.
+    """
+    given = [None if path is None else Path(path) for path in paths]
+    named = [path for path in given if path is not None]
+    if len({path.resolve() for path in named}) < len(named):
+        raise InvalidArgumentError(f"Two results would be written to {named[0]}. Choose two files.")
+    folders = list(data)
+    files: list[MarkedFile | None] = [None] * len(given)
+    for index, path in enumerate(given):
+        if path is not None:
+            own = {"data": relate_paths(folders, path), **request}
+            require_replaceable_files([path], command, own, overwrite=overwrite)
+            files[index] = MarkedFile(path=path, command=command, request=own)
+    return files

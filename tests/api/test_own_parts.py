@@ -63,7 +63,7 @@ def test_a_resumed_run_ends_in_the_same_model(
 
 
 def test_the_model_is_evaluated_and_predicts(own: Path, streets: Path, tmp_path: Path) -> None:
-    assert 0 <= evaluate(own, streets, device="cpu")["mean_iou"] <= 1
+    assert 0 <= evaluate(own, streets, device="cpu").mean_iou <= 1
     predict(own, [streets / "images" / "test"], tmp_path, device="cpu")
     assert read_mask(tmp_path / "0000.png").shape == (64, 96)
 

@@ -134,7 +134,7 @@ def test_images_of_16_bit_without_splits_or_classes_are_trained_on(tiny: Argumen
     spec = load_model(result.model)[1]
     assert (spec.dtype, spec.channels, spec.classes.names) == ("uint16", 1, ("background", "foreground"))
     assert 500 < spec.mean[0] < 3500
-    assert evaluate(result.run, data, device="cpu")["split"] == "val"
+    assert evaluate(result.run, data, device="cpu").split == "val"
     predict(result.run, [data / "images"], tmp_path / "out", label_values="dataset", device="cpu")
     assert set(read_mask(tmp_path / "out" / "0.png").ravel().tolist()) <= {0, 255}
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -56,9 +57,9 @@ def test_the_scores_of_the_folds_are_those_of_their_models(folded: CrossValidati
     stored = json.loads((folded.run / "folds.json").read_text())
     assert stored == {"num_folds": 3, "budget_seconds": None, **folded.scores}
     scored = [evaluate(run, streets, split="val", device="cpu", precision="fp32") for run in folded.folds]
-    assert [s["confusion"] for s in scored] == [s["confusion"] for s in folded.scores["folds"].values()]
+    assert [s.confusion for s in scored] == [s["confusion"] for s in folded.scores["folds"].values()]
     assert folded.scores["pooled"]["num_images"] == 16
-    assert folded.scores["mean"]["mean_iou"] == pytest.approx(sum(s["mean_iou"] for s in scored) / 3)
+    assert folded.scores["mean"]["mean_iou"] == pytest.approx(fmean(s.mean_iou or 0.0 for s in scored))
 
 
 def test_finished_folds_resumed_change_nothing(folded: CrossValidationResult, streets: Path, tiny: Arguments) -> None:

@@ -88,14 +88,14 @@ def test_scores_equal_a_manual_count(model: Path, tmp_path: Path) -> None:
                     confusion[truth[y, x]][predicted[y, x]] += 1
     (tn, fp), (fn, tp) = confusion
     scores = evaluate(model, data, device="cpu")
-    assert scores["confusion"] == confusion
-    assert scores["num_images"] == 2
-    assert scores["global_accuracy"] == pytest.approx((tp + tn) / (tp + tn + fp + fn))
-    assert scores["mean_iou"] == pytest.approx((tn / (tn + fp + fn) + tp / (tp + fp + fn)) / 2)
-    sky = scores["per_class"]["sky"]
-    assert sky["pixels"] == fn + tp
-    assert sky["accuracy"] == pytest.approx(tp / (tp + fn))
-    assert sky["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert scores.confusion == confusion
+    assert scores.num_images == 2
+    assert scores.global_accuracy == pytest.approx((tp + tn) / (tp + tn + fp + fn))
+    assert scores.mean_iou == pytest.approx((tn / (tn + fp + fn) + tp / (tp + fp + fn)) / 2)
+    sky = scores.per_class["sky"]
+    assert sky.pixels == fn + tp
+    assert sky.accuracy == pytest.approx(tp / (tp + fn))
+    assert sky.dice == pytest.approx(2 * tp / (2 * tp + fp + fn))
 
 
 def test_json_has_the_documented_keys_and_equals_the_result(model: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_json_has_the_documented_keys_and_equals_the_result(model: Path, tmp_pat
     scores = evaluate(model, data, json_path=path, device="cpu")
     written = json.loads(path.read_text())
     assert written.pop("written_by")["command"] == "evaluate"
-    assert written == scores
+    assert written == scores.to_dict()
     assert set(written) == KEYS
     assert set(written["per_class"]["road"]) == {"iou", "accuracy", "dice", "pixels"}
     assert (written["split"], written["model"], written["data"]) == ("val", str(model), str(data))
@@ -115,7 +115,7 @@ def test_undefined_scores_are_none(model: Path, tmp_path: Path) -> None:
     for path in (data / "masks" / "test").iterdir():
         write_png(path, np.full((8, 12), 255, np.uint8))
     scores = evaluate(model, data, device="cpu")
-    assert (scores["mean_iou"], scores["global_accuracy"], scores["boundary_f1"]) == (None, None, None)
+    assert (scores.mean_iou, scores.global_accuracy, scores.boundary_f1) == (None, None, None)
 
 
 def test_images_without_masks_are_reported(model: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_images_without_masks_are_reported(model: Path, tmp_path: Path) -> None:
 
 def test_scores_of_val_equal_the_stored_ones(trained: Path, streets: Path) -> None:
     stored: Any = load_model(trained)[1].scores
-    scores = evaluate(trained, streets, split="val", device="cpu", precision="fp32")
+    scores = evaluate(trained, streets, split="val", device="cpu", precision="fp32").to_dict()
     assert {key: scores[key] for key in stored} == stored
 
 
@@ -189,8 +189,8 @@ def test_classes_match_by_name(
     model = make_model(tmp_path / "m", classes={"names": names}, seed=3)
     split = "train" if Dataset.load(tmp_path / "data").samples[0].split else None
     scores = evaluate(model, tmp_path / "data", split=split, device="cpu")  # type: ignore[arg-type]
-    assert scores["confusion"] == count_pixels(model, tmp_path / "data", made.names)
-    assert np.sum(scores["confusion"]) == 4 * AREAS.size
+    assert scores.confusion == count_pixels(model, tmp_path / "data", made.names)
+    assert np.sum(scores.confusion) == 4 * AREAS.size
     assert any("does not have these classes of the model: 'more'" in message for message in messages)
 
 
@@ -204,14 +204,14 @@ def test_a_test_set_that_shows_one_class_is_scored_by_name(
     model = make_model(tmp_path / "m", classes={"names": ["background", "box", "disc"]}, seed=5)
     one, listed = (write_case(name, tmp_path) for name in ("c1-labelme-test-one-label", "c1b-labelme-yaml"))
     scores = evaluate(model, one, device="cpu")
-    assert scores["confusion"][1] == [0, 0, 0]
-    assert sum(scores["confusion"][2]) > 0
+    assert scores.confusion[1] == [0, 0, 0]
+    assert sum(scores.confusion[2]) > 0
     assert any("does not have these classes of the model: 'box'" in message for message in messages)
     same = evaluate(model, listed, device="cpu")
-    assert same["confusion"] == scores["confusion"]
+    assert same.confusion == scores.confusion
     swapped = make_model(tmp_path / "swapped", classes={"names": ["disc", "background", "box"]}, seed=5)
-    counts = np.array(evaluate(swapped, one, device="cpu")["confusion"])
-    assert counts.sum(1).tolist() == np.array(scores["confusion"]).sum(1)[[2, 0, 1]].tolist()
+    counts = np.array(evaluate(swapped, one, device="cpu").confusion)
+    assert counts.sum(1).tolist() == np.array(scores.confusion).sum(1)[[2, 0, 1]].tolist()
 
 
 def test_a_class_that_no_image_shows_need_not_be_in_the_model(
@@ -219,7 +219,7 @@ def test_a_class_that_no_image_shows_need_not_be_in_the_model(
 ) -> None:
     model = make_model(tmp_path / "m", classes={"names": ["background", "disc"]})
     data = write_case("c1b-labelme-yaml", tmp_path)
-    assert sum(map(sum, evaluate(model, data, device="cpu")["confusion"])) == 6 * 64 * 64
+    assert sum(map(sum, evaluate(model, data, device="cpu").confusion)) == 6 * 64 * 64
     assert "The model does not have these classes, which no image shows: 'box'" in messages
 
 
@@ -232,4 +232,4 @@ def test_a_class_that_an_image_shows_must_be_in_the_model(make_model: Callable[.
     assert line == "rename: {disc: NAME}"
     (data / "dataset.yaml").write_text(line.replace("NAME", "ignore"))
     scores = evaluate(model, data, device="cpu")
-    assert 0 < sum(map(sum, scores["confusion"])) < 6 * 64 * 64
+    assert 0 < sum(map(sum, scores.confusion)) < 6 * 64 * 64

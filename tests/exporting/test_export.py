@@ -84,6 +84,28 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
+@pytest.mark.parametrize("names", [["background", "crack"], ["crack", "background"]])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_threshold_is_part_of_the_graph_and_on_the_card(make_model, tmp_path, suffix, names):
+    network = NetworkConfig(base_channels=2, depth=1)
+    model = make_model(tmp_path / "m", network=network, classes={"names": names})
+    images = make_images(1, 24, 31, 3)
+    crack = names.index("crack")
+    threshold = float(np.median(load(model, device="cpu").predict(images[0]).probabilities[crack]))
+    exported = export(model, tmp_path / "out" / f"tiny{suffix}", threshold=threshold)
+    assert exported.parity.agreement > 0.9999
+    (labels,) = FORMATS["onnx" if suffix == ".onnx" else "torch-export"].read(exported.file)(images)
+    expected = load(model, device="cpu", threshold=threshold).predict(images[0]).labels
+    assert (labels[0] == expected).mean() > 0.99
+    assert 0.1 < expected.mean() < 0.9
+    card = json.loads(exported.file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["threshold"] == {"class": "crack", "probability": threshold}
+
+
+def test_a_card_without_a_threshold_does_not_mention_it(exported):
+    assert "threshold" not in json.loads(exported.file.with_suffix(".json").read_text(encoding="utf-8"))
+
+
 def test_int8_shows_the_accuracy_that_quantize_measured(exported_int8, quantized, capsys):
     card = json.loads(exported_int8.file.with_suffix(".json").read_text(encoding="utf-8"))
     metadata = read_int8(quantized)[1]

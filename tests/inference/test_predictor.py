@@ -288,3 +288,89 @@ def test_class_names_are_escaped_in_notebooks(make_model: MakeModel, tmp_path: P
     assert text is not None
     assert "<script>" not in text
     assert "&lt;script&gt;" in text or "a &amp; b" in text
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "kept": {"keep_logits": True},
+    "tiled": {"tile_size": 8},
+    "tiled and kept": {"tile_size": 8, "keep_logits": True},
+    "blended": {"tile_size": 8, "tiling": "blend"},
+    "averaged": {"tta": ["flips"]},
+}
+
+
+@pytest.fixture(scope="module")
+def of_two(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    classes = {"names": ["background", "crack"]}
+    return make_model(tmp_path_factory.mktemp("predictor") / "two", classes=classes, seed=4)
+
+
+def choose_threshold(predictor: Predictor, pixels: Image) -> float:
+    """Return a probability of the foreground that half of the pixels have, other than 0.5."""
+    threshold = float(np.median(predictor.predict(pixels).probabilities[1]))
+    assert abs(threshold - 0.5) > 0.01
+    return threshold
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_threshold_decides_in_every_way_of_predicting(of_two: Path, way: str) -> None:
+    pixels = image(24, 21)
+    plain = load(of_two, device="cpu")
+    threshold = choose_threshold(plain, pixels)
+    prediction = load(of_two, device="cpu", threshold=threshold).predict(pixels, **WAYS[way])
+    probability = plain.predict(pixels, **WAYS[way]).probabilities[1]
+    np.testing.assert_array_equal(prediction.probabilities[1], probability)
+    clear = abs(probability - threshold) > 1e-5
+    np.testing.assert_array_equal(prediction.labels[clear], (probability >= threshold)[clear])
+    assert 0.1 < prediction.labels.mean() < 0.9
+    assert prediction.labels.dtype == np.uint8
+
+
+def test_a_threshold_gives_the_same_labels_in_tiles_and_batches(of_two: Path) -> None:
+    pixels = image(24, 21)
+    predictor = load(of_two, device="cpu", threshold=choose_threshold(load(of_two, device="cpu"), pixels))
+    whole = predictor.predict(pixels).labels
+    np.testing.assert_array_equal(predictor.predict(pixels, tile_size=4).labels, whole)
+    for prediction in predictor.predict_images([pixels, pixels]):
+        assert (prediction.labels == whole).mean() > 0.99  # a batch rounds differently
+
+
+def test_a_threshold_of_dropout_samples(make_model: MakeModel, tmp_path: Path) -> None:
+    network = NetworkConfig(name="bayesian-segnet", base_channels=4)
+    path = make_model(tmp_path / "m", network=network, classes={"names": ["background", "crack"]})
+    torch.manual_seed(0)
+    expected = load(path, device="cpu").predict(image(32, 32), samples=2).probabilities[1]
+    torch.manual_seed(0)
+    found = load(path, device="cpu", threshold=0.3).predict(image(32, 32), samples=2)
+    clear = abs(expected - 0.3) > 1e-5
+    np.testing.assert_array_equal(found.labels[clear], (expected >= 0.3)[clear])
+
+
+def test_the_threshold_refers_to_the_class_that_is_not_the_background(make_model: MakeModel, tmp_path: Path) -> None:
+    path = make_model(tmp_path / "m", classes={"names": ["crack", "background"]})
+    pixels = image(24, 21)
+    crack = load(path, device="cpu").predict(pixels).probabilities[0]
+    threshold = float(np.median(crack))
+    labels = load(path, device="cpu", threshold=threshold).predict(pixels).labels
+    clear = abs(crack - threshold) > 1e-5
+    np.testing.assert_array_equal((labels == 0)[clear], (crack >= threshold)[clear])
+    assert 0.1 < labels.mean() < 0.9
+
+
+def test_a_threshold_of_a_half_differs_from_none_only_where_both_logits_are_equal(of_two: Path) -> None:
+    plain = load(of_two, device="cpu").predict(image(40, 40), keep_logits=True)
+    half = load(of_two, device="cpu", threshold=0.5).predict(image(40, 40))
+    unequal = plain.logits[0] != plain.logits[1]
+    np.testing.assert_array_equal(half.labels[unequal], plain.labels[unequal])
+
+
+def test_a_threshold_needs_two_classes(model: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="A threshold needs a model of two classes, but this one has 3"):
+        load(model, device="cpu", threshold=0.3)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 30, float("nan")])
+def test_a_threshold_is_a_probability(of_two: Path, threshold: float) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"threshold is {threshold}\. Expected a probability above 0"):
+        load(of_two, device="cpu", threshold=threshold)

@@ -9,9 +9,10 @@ import torch
 
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.lowering.graph import OUTPUTS, LabelGraph
-from pixelwise.lowering.onnx import set_opset, to_onnx
+from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph, NetworkGraph
+from pixelwise.lowering.onnx import join_graphs, set_opset, to_onnx
 from pixelwise.networks import Segmenter, build_network
+from pixelwise.networks.segmenter import DecisionRule
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -24,6 +25,7 @@ NETWORKS = {
     "fcn-basic": {"base_channels": 4},
 }
 SIZE = (61, 45)
+EXAMPLE = torch.zeros(2, 77, 93, 3, dtype=torch.uint8)
 
 
 def parse(text):
@@ -82,13 +84,35 @@ def export_network(name, dynamic=(0, 1, 2), encoder=None):
     choices = {"encoder": encoder, "encoder_weights": "none"} if encoder else NETWORKS[name]
     network = build_network(NetworkConfig(name=name, **choices), in_channels=3, num_classes=3)
     graph = LabelGraph(Segmenter(network, mean=[100.0] * 3, std=[50.0] * 3), num_classes=3).eval()
-    example = torch.zeros(2, 77, 93, 3, dtype=torch.uint8) if dynamic else torch.zeros(1, *SIZE, 3, dtype=torch.uint8)
+    example = EXAMPLE if dynamic else torch.zeros(1, *SIZE, 3, dtype=torch.uint8)
     return set_opset(to_onnx(graph, example, outputs=OUTPUTS, dynamic=dynamic)), graph
 
 
 def test_a_network_has_opset_17():
     content, _graph = export_network("unet")
     assert describe(content) == (17, 8)
+
+
+@pytest.mark.parametrize("foreground", [0, 1])
+def test_joined_graphs_have_the_threshold(foreground):
+    """The graph of an int8 file is made of parts, not captured."""
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(base_channels=2, depth=1), in_channels=3, num_classes=2)
+    segmenter = Segmenter(network, mean=[100.0] * 3, std=[50.0] * 3).eval()
+    frames = to_onnx(FrameGraph(segmenter), EXAMPLE, outputs=("frames",), dynamic=(0, 1, 2))
+    inner = to_onnx(NetworkGraph(network), torch.zeros(2, 3, 78, 94), outputs=("logits",), dynamic=(0, 2, 3))
+    images = np.random.default_rng(0).integers(0, 256, (1, 24, 31, 3)).astype(np.uint8)
+    with torch.no_grad():
+        logits = segmenter(torch.from_numpy(images).permute(0, 3, 1, 2))
+    probability = logits.softmax(1)[0, foreground].numpy()
+    rule = DecisionRule(threshold=float(np.median(probability)), foreground=foreground)
+    content = set_opset(join_graphs(frames, inner, num_classes=2, rule=rule))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    labels, _ = session.run(None, {INPUT: images})
+    clear = abs(probability - rule.threshold) > 1e-4
+    np.testing.assert_array_equal((labels[0] == foreground)[clear], (probability >= rule.threshold)[clear])
+    assert labels.dtype == np.uint8
+    assert 0.1 < labels.mean() < 0.9
 
 
 @pytest.mark.slow

@@ -352,7 +352,7 @@ def test_batch_counters_may_be_missing_and_extra_tensors_are_ignored(tmp_path: P
 @pytest.mark.usefixtures("by_color")
 def test_each_image_gets_a_heat_map(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    report = localize([photos], out, classifier="any")
+    report = localize(photos, out, classifier="any")
     assert files_in(out) == ["one_heatmap.png", "trip/two_heatmap.png"]
     assert report.failures == ()
     assert [(found.image, found.heatmap) for found in report.images] == [

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ from PIL import Image
 from pixelwise.api import predict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
+from pixelwise.data.io.video import open_video
 from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError
 from pixelwise.inference.predictor import load
 from pixelwise.prediction import output_writer as home
@@ -620,3 +623,96 @@ def test_all_shares_together_have_each_input_once(count: int) -> None:
     shares = [take_share(inputs, f"{number}/{count}") for number in range(1, count + 1)]
     assert sorted((item for share in shares for item in share), key=lambda item: item.path) == inputs
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.fixture(scope="module")
+def of_two(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    classes = {"names": ["background", "crack"]}
+    return make_model(tmp_path_factory.mktemp("predict") / "two", classes=classes, seed=4)
+
+
+def write_kind(kind: str, folder: Path) -> list[np.ndarray[Any, Any]]:
+    """Write one input of a kind into a folder and return its images."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 36, 3), np.uint8)
+    folder.mkdir()
+    if kind == "image":
+        write_png(folder / "x.png", pixels)
+    elif kind == "stack":
+        tifffile.imwrite(folder / "x.tif", np.stack([pixels, pixels[::-1]]), metadata=None, photometric="rgb")
+        return [pixels, pixels[::-1]]
+    elif kind == "raster":  # a JPEG 2000 is always read by windows
+        rasterio = pytest.importorskip("rasterio")
+        options = {"driver": "JP2OpenJPEG", "count": 3, "dtype": "uint8", "QUALITY": 100, "REVERSIBLE": "YES"}
+        options["transform"] = rasterio.Affine(1, 0, 7, 0, -1, 9)
+        with rasterio.open(folder / "x.jp2", "w", height=24, width=36, **options) as file:
+            file.write(pixels.transpose(2, 0, 1))
+    else:
+        pytest.importorskip("av")
+        write_film(folder / "x.mp4", 2)
+        with open_video(io.BytesIO((folder / "x.mp4").read_bytes()), "x.mp4") as video:
+            return [frame.to_array(3) for frame in video.frames()]
+    return [pixels]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *[("image", {}), ("image", {"shard": "1/1"}), ("image", {"tta": ["flips"]}), ("image", {"tiling": "blend"})],
+        *[("stack", {}), ("raster", {}), ("video", {})],
+    ],
+)
+def test_a_threshold_decides_for_every_kind_of_input(
+    of_two: Path, tmp_path: Path, kind: str, options: dict[str, Any]
+) -> None:
+    images = write_kind(kind, tmp_path / "in")
+    given = {name: value for name, value in options.items() if name != "shard"}
+    plain = load(of_two, device="cpu", precision="fp32").predict(images[0], **given)
+    threshold = float(np.median(plain.probabilities[1]))
+    predictor = load(of_two, device="cpu", precision="fp32", threshold=threshold)
+    expected = [predictor.predict(pixels, **given).labels for pixels in images]
+    assert (expected[0] != plain.labels).any()
+    report = predict(
+        of_two, [tmp_path / "in"], tmp_path / "out", threshold=threshold, device="cpu", precision="fp32", **options
+    )
+    assert report.failures == ()
+    paths = sorted(path for path in (tmp_path / "out").rglob("*") if path.suffix in (".png", ".tif"))
+    written = [tifffile.imread(path) if path.suffix == ".tif" else read_mask(path) for path in paths]
+    np.testing.assert_array_equal(
+        np.concatenate([labels.reshape(-1, images[0].shape[1]) for labels in written]), np.concatenate(expected)
+    )
+
+
+def test_outputs_and_postprocessing_follow_the_threshold(of_two: Path, tmp_path: Path) -> None:
+    (pixels,) = write_kind("image", tmp_path / "in")
+    threshold = float(np.median(load(of_two, device="cpu").predict(pixels).probabilities[1]))
+    options: dict[str, Any] = {"save": ["labels", "table", "probabilities"], "threshold": threshold, "min_area": 20}
+    predict(of_two, [tmp_path / "in"], tmp_path / "out", device="cpu", **options)
+    labels = load(of_two, device="cpu", threshold=threshold).predict(pixels).labels
+    cleaned = postprocess_labels(labels, 20)
+    assert (cleaned != labels).any()
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/x.png"), cleaned)
+    rows = (tmp_path / "out/table.csv").read_text().splitlines()
+    assert rows[2].startswith(f"x.png,crack,{cleaned.sum()},")
+    stored = np.load(tmp_path / "out/x_probabilities.npz")["probabilities"]
+    expected = load(of_two, device="cpu").predict(pixels).probabilities
+    np.testing.assert_array_equal(stored, expected.astype(np.float16))
+
+
+def test_labels_of_another_threshold_are_not_resumed(of_two: Path, tmp_path: Path) -> None:
+    write_kind("image", tmp_path / "in")
+    predict(of_two, [tmp_path / "in"], tmp_path / "out", device="cpu", threshold=0.3)
+    assert predict(of_two, [tmp_path / "in"], tmp_path / "out", device="cpu", threshold=0.3, resume=True).skipped == 1
+    with pytest.raises(InvalidArgumentError, match="threshold"):
+        predict(of_two, [tmp_path / "in"], tmp_path / "out", device="cpu", threshold=0.4, resume=True)
+
+
+def test_the_table_tells_which_images_contain_a_class(of_two: Path, tmp_path: Path) -> None:
+    write_kind("image", tmp_path / "in")
+    for threshold, present in ((1e-9, "true"), (1 - 1e-9, "false")):
+        out = tmp_path / present
+        predict(of_two, [tmp_path / "in"], out, save=["table"], device="cpu", threshold=threshold)
+        with (out / "table.csv").open() as file:
+            rows = {row["class"]: row for row in csv.DictReader(file)}
+        assert rows["crack"]["present"] == present
+        assert float(rows["crack"]["share"]) == (present == "true")
+        assert rows["background"]["present"] == ("false" if present == "true" else "true")

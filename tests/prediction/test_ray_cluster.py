@@ -17,7 +17,7 @@ import pytest
 
 from pixelwise.api import predict
 from pixelwise.config import NetworkConfig
-from pixelwise.data.io.images import write_png
+from pixelwise.data.io.images import read_mask, write_png
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.prediction import ray_cluster as home
@@ -259,6 +259,22 @@ def test_a_cluster_gives_what_one_machine_gives(
     assert given["writer"].folder == tmp_path / "out"
     assert given["writer"].kinds == ("labels", "overlay")
     assert (given["num_threads"], ray.options["num_cpus"], ray.options["num_gpus"]) == (2, 2, None)
+    assert not ray.running
+
+
+def test_workers_use_the_threshold(make_model: Callable[..., Path], photos: Path, tmp_path: Path, ray: FakeRay) -> None:
+    model = make_model(tmp_path / "two", classes={"names": ["background", "crack"]}, seed=4)
+    for threshold in (1e-6, 1 - 1e-6):
+        out = tmp_path / str(threshold)
+        predict(model, [photos / "a.png"], out, device="cpu", cluster="ray", threshold=threshold)
+        assert (read_mask(out / "a.png") == (threshold < 0.5)).all()
+
+
+def test_a_threshold_for_another_number_of_classes_is_an_error_before_the_workers_start(
+    model: Path, photos: Path, tmp_path: Path, ray: FakeRay
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="A threshold needs a model of two classes"):
+        predict(model, [photos], tmp_path / "out", device="cpu", cluster="ray", threshold=0.3)
     assert not ray.running
 
 

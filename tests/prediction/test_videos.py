@@ -200,7 +200,7 @@ def test_resume_lists_a_video_without_its_labels(model: Path, films: Path, tmp_p
     (tmp_path / "out/trip/sea/000003.png").unlink()
     report = predict(model, [films], tmp_path / "out", save=["labels", "table"], resume=True, device="cpu")
     assert "000003.png: the file does not exist" in report.failures[0][1]
-    assert (tmp_path / "out/table.csv").read_text().splitlines() == ["image,class,pixels,share,regions,area"]
+    assert (tmp_path / "out/table.csv").read_text().splitlines() == ["image,class,pixels,share,regions,area,present"]
 
 
 def test_frames_of_an_earlier_longer_video_are_removed(model: Path, tmp_path: Path) -> None:

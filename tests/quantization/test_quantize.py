@@ -101,8 +101,8 @@ def test_quantize_writes_one_file_that_evaluate_uses(quantized: tuple[Path, Quan
     assert "onnxruntime" in result.accuracy.engines
     for name, engine in result.accuracy.engines.items():
         scores = evaluate(model, streets, split="val", precision="int8", engine=name)
-        assert scores["mean_iou"] == engine.mean_iou
-        assert scores["confusion"] != exact["confusion"]
+        assert scores.mean_iou == engine.mean_iou
+        assert scores.confusion != exact.confusion
         assert 0.9 < engine.agreement < 1
         assert abs(result.accuracy.compute_iou_drop(name)) < 5
 

@@ -80,6 +80,13 @@ def test_a_description_that_a_killed_run_has_not_finished_may_be_replaced(run: R
         run.require_free()
 
 
+def test_a_new_description_has_nothing_of_an_unfinished_one(run: RunFolder) -> None:
+    for path in (run.unfinished, run.classes, run.exclusions, run.path / "photo.png"):
+        path.touch()
+    run.begin_description()
+    assert sorted(path.name for path in run.path.iterdir()) == [run.unfinished.name, "photo.png"]
+
+
 def test_a_file_in_the_way_is_refused(run: RunFolder) -> None:
     (run.path / "file").touch()
     with pytest.raises(InvalidArgumentError, match=r"is a file\. Choose a folder"):

@@ -21,8 +21,9 @@ from pixelwise.api.options import (
     StrPath,
     to_paths,
 )
+from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import InvalidArgumentError, wrap_path_errors
+from pixelwise.errors import wrap_path_errors
 from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pixelwise.conversion import ConversionResult
 
 
+@check_arguments
 @wrap_path_errors()
 def check(
     data: Data,
@@ -76,30 +78,25 @@ def check(
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
+    from pixelwise.output_files import prepare_files
     from pixelwise.reports.check_report import render_check_report
 
     require_valid_resolution(resolution)
-    paths = [Path(path) for path in (json_path, html_path) if path is not None]
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise InvalidArgumentError(f"json_path and html_path are both {paths[0]}. Choose two files.")
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
-    requests = [{"data": relate_paths(to_paths(data), path), **request} for path in paths]
-    for path, own in zip(paths, requests, strict=True):
-        require_replaceable_files([path], "check", own, overwrite=overwrite)
+    json_file, html_file = prepare_files([json_path, html_path], "check", to_paths(data), request, overwrite=overwrite)
     dataset = load_datasets(to_paths(data), format, masks)
     if group_by is not None:  # before images are read
         find_user_groups(dataset.samples, group_by, dataset.root)
     dataset = scan_dataset(dataset)
     report = run_checks(dataset, resolution=resolution, group_by=group_by)
-    if json_path is not None:
-        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_marked(paths[0], text.encode(), "check", requests[0])
-    if html_path is not None:
-        write_marked(paths[-1], render_check_report(report, dataset), "check", requests[-1])
+    if json_file:
+        json_file.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    if html_file:
+        html_file.write(render_check_report(report, dataset))
     return report
 
 
+@check_arguments
 @wrap_path_errors()
 def convert(
     data: Data,
@@ -140,6 +137,7 @@ def convert(
     return convert_dataset(load_datasets(to_paths(data), format, masks), Path(output), to, overwrite=overwrite)
 
 
+@check_arguments
 @wrap_path_errors()
 def plan(
     data: Data,
@@ -187,7 +185,7 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
+    from pixelwise.output_files import prepare_files
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
@@ -201,18 +199,11 @@ def plan(
         "training.seed": seed,
     }
     changes |= {key: value for key, value in named.items() if value is not None}
-    request: dict[str, object] = {}
-    if output is not None:
-        request = {
-            "data": relate_paths(to_paths(data), Path(output)),
-            "device": device,
-            "precision": precision,
-            **changes,
-        }
-        require_replaceable_files([Path(output)], "plan", request, overwrite=overwrite)
+    request = {"device": device, "precision": precision, **changes}
+    (config_file,) = prepare_files([output], "plan", to_paths(data), request, overwrite=overwrite)
     training_data = prepare_data(to_paths(data), Config().replace(changes))
     torch_device = choose_device(device)
     config = make_plan(training_data, torch_device, choose_precision(precision, torch_device), changes, started)
-    if output is not None:
-        write_marked(Path(output), config.to_yaml().encode(), "plan", request)
+    if config_file:
+        config_file.write(config.to_yaml())
     return config

@@ -23,13 +23,18 @@ from pixelwise.api.options import (
     Overwrite,
     Settings,
     StrPath,
+    StrPaths,
+    Threshold,
+    to_names,
     to_path,
     to_paths,
 )
-from pixelwise.errors import DataError, InvalidArgumentError, require_known, wrap_path_errors
+from pixelwise.arguments import check_arguments
+from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
+    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
@@ -54,9 +59,15 @@ SaveKind = Literal[
 ]
 
 
+@check_arguments
 @wrap_path_errors()
 def load(
-    model: StrPath, *, device: str = "auto", precision: InferencePrecision = "auto", engine: Engine = "auto"
+    model: StrPath,
+    *,
+    device: str = "auto",
+    precision: InferencePrecision = "auto",
+    engine: Engine = "auto",
+    threshold: Threshold = None,
 ) -> "Predictor":
     """Load a model for prediction.
 
@@ -66,6 +77,8 @@ def load(
         precision: Numerical precision; "auto": bf16 if the device has it and the labels are the same, else fp32.
             "int8" needs the file that `quantize` writes.
         engine: Library that runs the network; "auto": torch.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
 
     Returns:
         A predictor: `predictor.predict(image)` gives a `Prediction` with `labels` and `probabilities`.
@@ -73,7 +86,8 @@ def load(
     Raises:
         PathNotFoundError: `model` does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: the device, precision or engine is unknown or not available.
+        InvalidArgumentError: the device, precision or engine is unknown or not available, or the threshold is not a
+            probability or the model has not two classes.
 
     Example:
         >>> predictor = pw.load(model, device="cpu")
@@ -82,9 +96,10 @@ def load(
     """
     from pixelwise.inference.predictor import load as run
 
-    return run(to_path(model), device=device, precision=precision, engine=engine)
+    return run(to_path(model), device=device, precision=precision, engine=engine, threshold=threshold)
 
 
+@check_arguments
 @wrap_path_errors()
 def evaluate(
     model: Model,
@@ -93,6 +108,7 @@ def evaluate(
     split: Annotated[
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
+    threshold: Threshold = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
@@ -100,13 +116,15 @@ def evaluate(
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
-) -> dict[str, Any]:
+) -> "EvaluationResult":
     """Compute the scores of a model on a dataset.
 
     Args:
         model: Run folder or model file.
         data: Dataset folder, or several, with classes matched by name.
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
         format: Dataset format; None: detected.
         masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
@@ -116,8 +134,7 @@ def evaluate(
         engine: Library that runs the network.
 
     Returns:
-        `mean_iou`, `global_accuracy`, `mean_class_accuracy`, `mean_dice`, `boundary_f1`, `per_class`, `confusion`,
-        `num_images`, `split`, `model` and `data`. Scores are fractions in [0, 1], None where undefined.
+        The scores as attributes, `mean_iou`, `per_class`, ...; `to_dict()` gives the values of `json_path`.
 
     Raises:
         PathNotFoundError: `model` or `data` does not exist.
@@ -127,23 +144,22 @@ def evaluate(
             or an argument is invalid.
 
     Example:
-        >>> scores = pw.evaluate(model, data, device="cpu")
-        >>> scores["split"], scores["num_images"]
+        >>> result = pw.evaluate(model, data, device="cpu")
+        >>> result.split, result.num_images
         ('test', 4)
     """
     from pixelwise.checks.findings import CODES, format_names
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
+    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import relate_paths, require_replaceable_files, write_marked
+    from pixelwise.output_files import prepare_files
 
-    request: dict[str, Any] = {}
-    if json_path:
-        request = {"model": read_checksum(to_path(model)), "data": relate_paths(to_paths(data), Path(json_path))}
-        request |= {"split": split, "format": format, "masks": masks, "precision": precision}
-        require_replaceable_files([Path(json_path)], "evaluate", request, overwrite=overwrite)
-    predictor = load(model, device=device, precision=precision, engine=engine)
+    request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
+    request |= {"masks": masks, "precision": precision, "threshold": threshold}
+    (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
+    predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
     dataset = load_datasets(to_paths(data), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     dataset = adapt_to_model(dataset, predictor, samples)
@@ -161,23 +177,25 @@ def evaluate(
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
     scores = counts.compute_scores(predictor.classes.names)
-    scores |= {"split": chosen, "model": str(model), "data": " ".join(map(str, to_paths(data)))}
-    if json_path:
-        write_marked(Path(json_path), (json.dumps(scores, indent=2) + "\n").encode(), "evaluate", request)
-    return scores
+    location = " ".join(map(str, to_paths(data)))
+    result = EvaluationResult.from_scores(scores, split=chosen, model=str(model), data=location)
+    if json_file:
+        json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
+    return result
 
 
+@check_arguments
 @wrap_path_errors()
 def predict(
     model: Model,
     inputs: Annotated[
-        Sequence[StrPath],
+        StrPaths,
         Argument(help="Images, OME-Zarr and videos: files, folders (recursive), globs or URLs.", metavar="INPUT"),
     ],
     output: Annotated[StrPath, Option(help="Folder for the results.", short="-o")],
     *,
     save: Annotated[
-        Sequence[SaveKind],
+        SaveKind | Sequence[SaveKind],
         Option(
             help="Outputs, separated by commas: labels, labels-png, overlay, probabilities, probabilities-tiff, "
             "confidence, entropy, polygons, labelme, coco, cvat, table.",
@@ -198,8 +216,9 @@ def predict(
         Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
     ] = "fill",
     opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
+    threshold: Threshold = None,
     tta: Annotated[
-        Sequence[str],
+        str | Sequence[str],
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
@@ -218,15 +237,17 @@ def predict(
 
     Args:
         model: Run folder or model file.
-        inputs: Files, folders (searched recursively), glob patterns and URLs.
+        inputs: Files, folders (searched recursively), glob patterns and URLs; one, or several.
         output: Folder for the results.
-        save: Outputs per image (label map, overlay, ...) or for all images ("coco", "cvat", "table").
+        save: Outputs per image (label map, overlay, ...) or for all images ("coco", "cvat", "table"); one, or several.
         tiling: "exact" gives the labels of the whole image; "blend" averages overlapping tiles; "none" does not tile.
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
         overlay_style: Overlays show each region in its color ("fill"), or only its outline.
         opacity: Opacity of filled overlays, from 0 (only the image) to 1.
+        threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
+            that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
         resume: Skip images whose files the same command has written.
         overwrite: Replace files also if another request, or the user, wrote them. Without it they are an error.
@@ -246,7 +267,7 @@ def predict(
             request did not write, or another process writes to the folder.
 
     Example:
-        >>> report = pw.predict(model, [photos], "predictions", save=["labels", "overlay"], device="cpu")
+        >>> report = pw.predict(model, photos, "predictions", save=["labels", "overlay"], device="cpu")
         >>> len(report.written), report.failures
         (8, ())
     """
@@ -254,12 +275,11 @@ def predict(
     from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
 
-    require_known("cluster", [cluster] if cluster else [], ["ray"])
     if cluster is not None and shard is not None:
         raise InvalidArgumentError("shard and cluster both divide the inputs. Choose one of them.")
     writer = OutputWriter(
         folder=Path(output),
-        kinds=tuple(dict.fromkeys([save] if isinstance(save, str) else save)),
+        kinds=to_names(save),
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
@@ -270,7 +290,8 @@ def predict(
     executor = executor_class(
         model=to_path(model),
         tiling=tiling,
-        tta=(tta,) if isinstance(tta, str) else tuple(tta),
+        tta=to_names(tta),
+        threshold=threshold,
         device=device,
         precision=precision,
         engine=engine,
@@ -279,6 +300,7 @@ def predict(
         return predict_files(to_paths(inputs), writer, executor, resume=resume, overwrite=overwrite, shard=shard)
 
 
+@check_arguments
 @wrap_path_errors()
 def quantize(
     model: Model,
@@ -349,6 +371,7 @@ def quantize(
     return QuantizeResult(file=path, accuracy=accuracy)
 
 
+@check_arguments
 @wrap_path_errors()
 def export(
     model: Model,
@@ -377,6 +400,7 @@ def export(
         tuple[int, int] | None,
         Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
     ] = None,
+    threshold: Threshold = None,
     overwrite: Overwrite = False,
 ) -> "ExportResult":
     """Write a model as ONNX, OpenVINO or torch.export, and compare the result with the model.
@@ -396,6 +420,8 @@ def export(
         opset: Opset of an ONNX file; None: the oldest from 17 on that has the operators of the network.
         fixed_size: Height and width of the images that the file takes, one at a time, for programs such as OpenCV 4
             that do not support dynamic shapes; None: any size and number.
+        threshold: For models of two classes, the probability from which on the graph labels a pixel foreground; None:
+            the most probable class.
         overwrite: Replace files also if another request, or the user, wrote them.
 
     Returns:
@@ -416,17 +442,16 @@ def export(
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import claim_output
 
-    require_known("precision", [precision], MIN_AGREEMENT)
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not 0 <= least <= 1:
         raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
-    request |= {"opset": opset, "fixed_size": fixed_size}
+    request |= {"opset": opset, "fixed_size": fixed_size, "threshold": threshold}
     with claim_output(path, request, is_file=True):
         target = ExportTarget(name=name, path=path, request=request)
         target.require_replaceable(overwrite=overwrite)
-        predictor = load(model, device="cpu", precision="fp32", engine="torch")
+        predictor = load(model, device="cpu", precision="fp32", engine="torch", threshold=threshold)
         int8 = read_int8(to_path(model)) if precision == "int8" else None
         return export_predictor(
             predictor,
@@ -440,9 +465,10 @@ def export(
         )
 
 
+@check_arguments
 @wrap_path_errors()
 def localize(
-    images: Annotated[Sequence[StrPath], Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
+    images: Annotated[StrPaths, Argument(help="Image files, folders (recursive) or globs.", metavar="IMAGE")],
     output: Annotated[StrPath, Option(help="Folder for the heat maps.", short="-o")],
     *,
     classifier: Annotated[str, Option(help="Classifier: vgg16, resnet50, timm:convnext_tiny, ...", metavar="NAME")],
@@ -458,7 +484,7 @@ def localize(
     """Write heat maps that show where in each image a classifier sees its classes.
 
     Args:
-        images: Files, folders (searched recursively) and glob patterns.
+        images: Files, folders (searched recursively) and glob patterns; one, or several.
         output: Folder for the heat maps, STEM_heatmap.png.
         classifier: Name in torchvision ("resnet50") or timm ("timm:convnext_tiny").
         weights: "imagenet", or a file with all weights of the classifier.
@@ -475,7 +501,7 @@ def localize(
         InvalidArgumentError: an unknown classifier or class, or a file that exists and that this request did not write.
 
     Example:
-        >>> report = pw.localize([photos], "heatmaps", classifier="resnet18")  # doctest: +SKIP
+        >>> report = pw.localize(photos, "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
     from pixelwise.devices import choose_device
     from pixelwise.output_files import claim_output, require_replaceable_files

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 StrPath = str | os.PathLike[str]
+StrPaths = StrPath | Sequence[StrPath]
 
 
 def to_path(path: StrPath) -> str | Path:
@@ -18,10 +19,15 @@ def to_path(path: StrPath) -> str | Path:
     return path if isinstance(path, str) else Path(path)
 
 
-def to_paths(paths: StrPath | Sequence[StrPath]) -> list[str | Path]:
+def to_paths(paths: StrPaths) -> list[str | Path]:
     """Return the paths of a sequence, or the only path."""
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [to_path(path) for path in given]
+
+
+def to_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a sequence, or the only name, each once."""
+    return tuple(dict.fromkeys([names] if isinstance(names, str) else names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,7 @@ class Option:
 
 
 Data = Annotated[
-    StrPath | Sequence[StrPath],
+    StrPaths,
     Argument(help="Dataset folder, such as one with images/ and masks/; several are joined.", metavar="DATA"),
 ]
 Model = Annotated[StrPath, Argument(help="Run folder or model file.")]
@@ -76,6 +82,14 @@ InferencePrecision = Annotated[
 ]
 Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
+]
+Threshold = Annotated[
+    float | None,
+    Option(
+        help="Label pixels foreground from this probability on; for two classes.",
+        metavar="P",
+        default="the likeliest class",
+    ),
 ]
 Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -232,15 +232,11 @@ def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
 def write_description(folder: RunFolder, data: TrainingData, config: Config) -> None:
     """Write what the run starts from; config.yaml last, because it marks a run that can be resumed."""
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.unfinished.touch()
+        folder.begin_description()
         write_atomically(folder.classes, yaml.safe_dump(data.classes.to_dict(), sort_keys=False).encode())
         write_splits(folder.splits, data.splits, data.groups)
         write_file_records(folder.inventory, record_files(data.dataset))
-        folder.changes.unlink(missing_ok=True)  # of an earlier run that was removed in part
-        if data.exclusions is None:
-            folder.exclusions.unlink(missing_ok=True)
-        else:
+        if data.exclusions is not None:
             write_exclusions(folder.exclusions, data.exclusions)
         write_atomically(folder.config, config.to_yaml().encode())
         folder.unfinished.unlink(missing_ok=True)

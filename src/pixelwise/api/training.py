@@ -23,6 +23,7 @@ from pixelwise.api.options import (
     StrPath,
     to_paths,
 )
+from pixelwise.arguments import check_arguments
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
@@ -39,6 +40,7 @@ _DEMO_UNFINISHED = ".pixelwise-demo-unfinished"
 """File in the folder of a demo that was interrupted."""
 
 
+@check_arguments
 @wrap_path_errors()
 def train(
     data: Data,
@@ -191,6 +193,7 @@ def _get_import_path(function: str | Callable[..., Any] | None, parameter: str) 
     return function if function is None or isinstance(function, str) else make_import_path(function, parameter)
 
 
+@check_arguments
 @wrap_path_errors()
 def demo(
     output: Annotated[StrPath, Option(help="Folder for the dataset, the run and the predictions.", short="-o")] = (
@@ -245,7 +248,7 @@ def demo(
         result = train(data, folder, weights="none", budget=DEMO_BUDGET, device=device, precision=precision)
         assert isinstance(result, TrainResult)
         scores = evaluate(result.model, data, json_path=folder / "evaluation.json", device=device, precision=precision)
-        logger.info(f"test mean IoU: {scores['mean_iou']:.3f}, boundary F1: {scores['boundary_f1']:.3f}")
+        logger.info(f"test mean IoU: {scores.mean_iou:.3f}, boundary F1: {scores.boundary_f1:.3f}")
         images, predictions = data / "images" / "test", folder / "predictions"
         predict(result.model, [images], predictions, save=("labels", "overlay"), device=device, precision=precision)
         logger.info(f"labels and overlays of the test images: {predictions}")

@@ -20,6 +20,7 @@ from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, Train
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
     from pixelwise.checks.findings import CheckReport, Finding
     from pixelwise.conversion import ConversionResult
+    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.result import LocalizeReport, PredictReport
@@ -106,11 +107,14 @@ def print_cross_validation(result: CrossValidationResult, arguments: Mapping[str
     print(f"folds:  {result.run}\nreport: {result.report}")
 
 
+def print_evaluation(result: "EvaluationResult", arguments: Mapping[str, Any]) -> None:
+    """Print the scores of a dataset and its classes."""
+    print_scores(result.to_dict())
+
+
 def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Print scores as tables, a JSON schema as JSON, and other values by key."""
-    if "mean_iou" in values:
-        print_scores(values)
-    elif "$schema" in values:
+    """Print a JSON schema as JSON, and other values by key."""
+    if "$schema" in values:
         print(json.dumps(values, indent=2))
     else:
         for key, value in values.items():
@@ -241,6 +245,7 @@ PRINTERS: Mapping[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "ConfigKey": print_config_keys,
     "ConversionResult": print_conversion,
     "CrossValidationResult": print_cross_validation,
+    "EvaluationResult": print_evaluation,
     "ExportResult": print_export,
     "LayerRow": print_layers,
     "LocalizeReport": print_localization,

@@ -101,6 +101,11 @@ class Classes:
         """Dtype of label arrays: uint8 up to 255 classes, else uint16."""
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
+    @property
+    def foreground(self) -> int | None:
+        """Return which of two classes is searched for: the second, unless it is named background; else None."""
+        return find_foreground(self.names)
+
     def get_label(self, value: float) -> int | None:
         """Return the class index of a mask value, `ignore_index` if it is ignored, None if it is not listed."""
         if value in self.label_mapping:
@@ -181,6 +186,18 @@ class Classes:
             "coding": self.coding,
             **({} if self.majority is None else {"majority": self.majority}),
         }
+
+
+def find_foreground(names: Sequence[str]) -> int | None:
+    """Return the index of the class of two that is not the background; None for other numbers of classes.
+
+    Example:
+        >>> find_foreground(["background", "crack"]), find_foreground(["crack", "Background"]), find_foreground(["a"])
+        (1, 0, None)
+    """
+    if len(names) != 2:
+        return None
+    return 0 if is_background_name(names[1]) and not is_background_name(names[0]) else 1
 
 
 def require_integers(values: Array) -> None:

@@ -227,7 +227,7 @@ def _write_graphs(
     dynamic = () if fixed_size else DYNAMIC
     example = torch.zeros(*shape, predictor.spec.channels, dtype=getattr(torch, predictor.spec.dtype))
     compute = torch.float16 if precision == "fp16" else torch.float32
-    graph = LabelGraph(predictor.module, num_classes=num_classes, compute=compute)
+    graph = LabelGraph(predictor.module, num_classes=num_classes, rule=predictor.decision_rule, compute=compute)
     if row.from_onnx is None:
         for file, graph.with_logits in ((full, True), (labels_only, False)):
             torch.export.save(capture(graph, example, dynamic=dynamic), file)
@@ -236,7 +236,7 @@ def _write_graphs(
         content = to_onnx(graph, example, outputs=OUTPUTS, dynamic=dynamic)
     else:
         frames = to_onnx(FrameGraph(predictor.module), example, outputs=("frames",), dynamic=dynamic)
-        content = join_graphs(frames, int8_graph, num_classes=num_classes)
+        content = join_graphs(frames, int8_graph, num_classes=num_classes, rule=predictor.decision_rule)
     content = set_opset(content, opset)
     row.from_onnx(content, full)
     row.from_onnx(drop_logits(content), labels_only)
@@ -315,9 +315,15 @@ def _describe_export(
         "outputs": [{"name": name, **described[name]} for name in outputs],
         "classes": list(spec.classes.names),
         "colors": [list(color) for color in spec.classes.colors],
+        **({"threshold": _describe_threshold(predictor)} if predictor.threshold is not None else {}),
         "label_mapping": spec.classes.to_dict()["label_mapping"],
         "tiling": _describe_tiling(predictor),
     }
+
+
+def _describe_threshold(predictor: Predictor) -> dict[str, Any]:
+    """Describe which class the labels of the file show, from which probability on."""
+    return {"class": predictor.classes.names[predictor.decision_rule.foreground], "probability": predictor.threshold}
 
 
 def _describe_tiling(predictor: Predictor) -> dict[str, Any]:
@@ -326,7 +332,7 @@ def _describe_tiling(predictor: Predictor) -> dict[str, Any]:
     A tile for rows [a, b), with `a` a multiple of the stride, reads rows [a - top, b + bottom), with the halo rounded
     up to whole strides and clipped to the image. The same holds for columns.
     """
-    geometry = predictor.geometry
+    geometry = predictor.tile_planner.geometry
     if geometry is None:
         return {"exact": False, "reason": "the receptive field is the whole image"}
     (rows, columns), halo = geometry.stride, geometry.halo

@@ -36,7 +36,7 @@ from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_til
 from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
+from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
 from pixelwise.shapes import Size
 
@@ -128,6 +128,24 @@ class Predictor:
     engine: EngineName = "torch"
     engine_network: nn.Module | None = None
     """The network on its engine; None: it is built at the first prediction."""
+    threshold: float | None = None
+    """Probability from which on a pixel is labeled foreground, of two classes; None: the most probable class."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is None:
+            return
+        if self.classes.foreground is None:
+            raise InvalidArgumentError(
+                f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
+                f"Omit it; each pixel gets the most probable class."
+            )
+        if not 0 < self.threshold < 1:
+            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    @property
+    def decision_rule(self) -> DecisionRule:
+        """Return how logits become labels."""
+        return DecisionRule(threshold=self.threshold, foreground=self.classes.foreground or 0)
 
     @property
     def classes(self) -> Classes:
@@ -141,7 +159,7 @@ class Predictor:
         tile_size: int | None = None,
         keep_logits: bool = False,
         samples: int = 1,
-        tta: Sequence[str] = (),
+        tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
 
@@ -189,7 +207,7 @@ class Predictor:
         given = (tile_size, tile_size) if tile_size else None
         if tiling == "none" or (not given and self.tile_planner.is_whole(size)):
             return self._predict_whole(lambda: self._infer_image(pixels), keep_logits)
-        if tiling == "exact" and self.geometry is not None:
+        if tiling == "exact" and self.tile_planner.geometry:
             return self._predict_tiled(self.tile_planner.plan(size, given), pixels, keep_logits)
         tile = given or self.tile_planner.blend_tile_size
         prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._infer_image), keep_logits)
@@ -267,7 +285,9 @@ class Predictor:
             is_done,
         )
 
-    def _average_views(self, pixels: Array, tta: Sequence[str], tiling: Tiling, tile_size: int | None) -> Prediction:
+    def _average_views(
+        self, pixels: Array, tta: str | Sequence[str], tiling: Tiling, tile_size: int | None
+    ) -> Prediction:
         scores: list[float | None] = []
 
         def predict(view: Array) -> Tensor:
@@ -277,15 +297,6 @@ class Predictor:
 
         logits = average_views(make_views(tta), pixels, predict).log()
         return Prediction(labels=self._compute_labels(logits), _logits=lambda: logits, seam_score=scores[0])
-
-    @cached_property
-    def geometry(self) -> NetworkGeometry | None:
-        """Return the geometry of the network; None if the receptive field is global, so that no tile is exact."""
-        try:
-            geometry = trace_geometry(self.module.network, in_channels=self.spec.channels)
-        except InvalidArgumentError:  # an operator without a geometry rule
-            return None
-        return geometry if geometry.is_local else None
 
     @cached_property
     def _optimized_module(self) -> Segmenter:
@@ -304,7 +315,6 @@ class Predictor:
             module=self._optimized_module if self.engine == "torch" else self.module,
             channels=self.spec.channels,
             precision=self.precision,
-            geometry=self.geometry,
         )
 
     @torch.inference_mode()
@@ -321,7 +331,8 @@ class Predictor:
 
     def _compute_labels(self, logits: Tensor) -> npt.NDArray[Any]:
         """Compute labels (..., H, W) from logits (..., K, H, W)."""
-        labels = logits.argmax(-3).to(torch.uint8 if self._label_type is np.uint8 else torch.int32).cpu().numpy()
+        assigned = self.decision_rule.assign_labels(logits, -3)
+        labels = assigned.to(torch.uint8 if self._label_type is np.uint8 else torch.int32).cpu().numpy()
         return labels.astype(self._label_type, copy=False)
 
     @property
@@ -376,7 +387,13 @@ class Predictor:
 
 
 def load(
-    model: str | Path, *, device: str = "auto", precision: str = "auto", engine: str = "auto", num_images: int = 0
+    model: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "auto",
+    threshold: float | None = None,
+    num_images: int = 0,
 ) -> Predictor:
     """Load a model for prediction.
 
@@ -387,12 +404,14 @@ def load(
             that its results agree. "int8" needs the file that `quantize` writes.
         engine: "torch", "torch-compile", "openvino" (on the CPU) or "onnxruntime" (in fp32 and int8). "auto" is torch,
             or for int8 an engine that supports it, unless another one finishes `num_images` earlier.
+        threshold: for models of two classes, the probability from which on a pixel is labeled foreground.
         num_images: number of images that will be predicted; from 500 on, "auto" measures the engines once per model
             and machine.
 
     Raises:
         ModelFileError: the file does not exist or is not a model of this version.
-        InvalidArgumentError: an unknown name, or a combination that is not available on this machine.
+        InvalidArgumentError: an unknown name, a combination that is not available on this machine, or a threshold for
+            another number of classes.
 
     Example:
         >>> import pixelwise as pw
@@ -405,7 +424,7 @@ def load(
     module, spec = load_model(model)
     chosen = _choose_precision(precision, chosen_device, spec, name)
     require_engine(name, chosen_device, chosen)
-    predictor = make_predictor(module, spec, chosen_device, chosen, name)
+    predictor = replace(make_predictor(module, spec, chosen_device, chosen, name), threshold=threshold)
     if chosen == "int8":
         return make_int8_predictor(predictor, name, read_int8(model, name)[0])
     return select_engine(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor

@@ -49,8 +49,9 @@ class View:
         return upright.flip(2) if self.mirrored else upright
 
 
-def make_views(tta: Sequence[str]) -> tuple[View, ...]:
+def make_views(tta: str | Sequence[str]) -> tuple[View, ...]:
     """Return the views of the named transforms, the image itself first. Raises InvalidArgumentError."""
+    tta = [tta] if isinstance(tta, str) else tta
     require_known("test-time augmentation", tta, TRANSFORMS)
     turns = (0, 1, 2, 3) if "rotations" in tta else (0, 2) if "flips" in tta else (0,)
     mirrors = (False, True) if len(turns) > 1 else (False,)

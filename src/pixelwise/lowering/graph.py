@@ -25,6 +25,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 import pixelwise.ops.pooling  # noqa: F401 registers torch.ops.pixelwise
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter
+from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.shapes import Size, compute_pooled_size
 
 INPUT = "images"
@@ -82,19 +83,28 @@ class StandardPooling(TorchFunctionMode):
 class LabelGraph(nn.Module):
     """Pixels (B, H, W, C) in the model's dtype to labels (B, H, W), and logits (B, K, H, W) if `with_logits` is set.
 
-    Labels are uint8 class indices, uint16 above 256 classes; the first of equal logits wins. Logits are float32.
+    Labels are uint8 class indices, uint16 above 256 classes; without a threshold the first of equal logits wins.
+    Logits are float32.
 
     Args:
         segmenter: copied, in evaluation mode.
+        rule: how logits become labels.
         compute: dtype of the network; normalization is in float32.
     """
 
-    def __init__(self, segmenter: Segmenter, *, num_classes: int, compute: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        num_classes: int,
+        rule: DecisionRule = DecisionRule(),  # noqa: B008 - immutable
+        compute: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         # Contiguous: a predictor keeps its weights channels_last, which torch.export stores with a warning.
         self.segmenter = copy.deepcopy(segmenter).eval().to(memory_format=torch.contiguous_format)
         self.segmenter.network.to(compute)
-        self.compute = compute
+        self.rule, self.compute = rule, compute
         self.label_type = torch.uint8 if num_classes <= 256 else torch.uint16
         self.with_logits = True
 
@@ -102,7 +112,7 @@ class LabelGraph(nn.Module):
         with StandardPooling():
             output = self.segmenter.network(_frame_images(self.segmenter, images, self.compute))
         logits = output[:, :, : images.shape[1], : images.shape[2]].float()
-        labels = logits.argmax(1).to(self.label_type)
+        labels = self.rule.assign_labels(logits, 1).to(self.label_type)
         return (labels, logits) if self.with_logits else (labels,)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.lowering.graph import INPUT, capture
+from pixelwise.networks.segmenter import DecisionRule
 
 MAX_ONNX_BYTES = 2**31 - 1
 """Size limit of one ONNX file with its weights inside."""
@@ -42,12 +43,19 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
     return cast(bytes, proto.SerializeToString(deterministic=True))
 
 
-def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -> bytes:
+def join_graphs(
+    frame_graph: bytes,
+    network_graph: bytes,
+    *,
+    num_classes: int,
+    rule: DecisionRule = DecisionRule(),  # noqa: B008 - immutable
+) -> bytes:
     """Join ONNX graphs to one that gives the outputs of `LabelGraph`: labels and logits.
 
     Args:
         frame_graph: from pixels (B, H, W, C) to frames, see `FrameGraph`.
         network_graph: from frames to the network's output, see `NetworkGraph`.
+        rule: how logits become labels.
     """
     import onnx
 
@@ -65,7 +73,7 @@ def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
         ) <int64[2] answer_zeros = {{0, 0}}, int64[2] answer_axes = {{2, 3}}> {{
             answer_size = Shape <start = 1, end = 3> ({INPUT})
             logits = Slice ({joined.graph.output[0].name}, answer_zeros, answer_size, answer_axes)
-            answer_classes = ArgMax <axis = 1, keepdims = 0> (logits)
+            {_format_rule(rule)}
             labels = Cast <to = {type_number}> (answer_classes)
         }}
     """)
@@ -74,6 +82,21 @@ def join_graphs(frame_graph: bytes, network_graph: bytes, *, num_classes: int) -
     del joined.graph.output[:]
     joined.graph.output.extend(tail.output)
     return cast(bytes, joined.SerializeToString(deterministic=True))
+
+
+def _format_rule(rule: DecisionRule) -> str:
+    """Return `DecisionRule.assign_labels` in the text form of ONNX, from `logits` to `answer_classes`."""
+    if rule.threshold is None:
+        return "answer_classes = ArgMax <axis = 1, keepdims = 0> (logits)"
+    return f"""
+            answer_first = Constant <value_int = {rule.foreground}> ()
+            answer_second = Constant <value_int = {1 - rule.foreground}> ()
+            answer_limit = Constant <value_float = {rule.min_margin!r}> ()
+            answer_foreground = Gather <axis = 1> (logits, answer_first)
+            answer_background = Gather <axis = 1> (logits, answer_second)
+            answer_margin = Sub (answer_foreground, answer_background)
+            answer_above = GreaterOrEqual (answer_margin, answer_limit)
+            answer_classes = {"Identity" if rule.foreground else "Not"} (answer_above)"""
 
 
 def set_opset(content: bytes, opset: int | None = None) -> bytes:

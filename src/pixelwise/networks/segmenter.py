@@ -1,6 +1,8 @@
 """The network together with its normalization and padding: raw images in, logits of the same size out."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,36 @@ from torch.nn import functional
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import widen_convolutions
 from pixelwise.shapes import round_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRule:
+    """The rule that turns logits into labels: the most probable class, or a threshold for one of two classes.
+
+    Every prediction and every exported graph uses it.
+    """
+
+    threshold: float | None = None
+    """Probability from which on a pixel is labeled `foreground`; None: the most probable class."""
+    foreground: int = 1
+    """Index of the class that the threshold refers to; 0 or 1."""
+
+    @property
+    def min_margin(self) -> float:
+        """Return the difference of both logits at the threshold: the probability is its logistic function.
+
+        Differences are compared, because a softmax rounds differently in the last digit by the size of a tile.
+        """
+        assert self.threshold is not None
+        return math.log(self.threshold / (1 - self.threshold))
+
+    def assign_labels(self, logits: Tensor, dim: int) -> Tensor:
+        """Return class indices for logits with the classes in `dim`, without this dimension; bool or int64."""
+        if self.threshold is None:
+            return logits.argmax(dim)
+        margin = logits.select(dim, self.foreground) - logits.select(dim, 1 - self.foreground)
+        is_foreground = margin >= self.min_margin
+        return is_foreground if self.foreground else ~is_foreground
 
 
 class Segmenter(nn.Module):

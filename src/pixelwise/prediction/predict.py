@@ -43,6 +43,7 @@ class LocalExecutor:
     device: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
+    threshold: float | None = None
     predictor: Predictor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,8 +56,14 @@ class LocalExecutor:
         return self.tiling == "exact" and not self.tta
 
     def start(self, num_images: int) -> Precision:
-        options = {"device": self.device, "precision": self.precision, "engine": self.engine}
-        self.predictor = load(self.model, num_images=num_images, **options)
+        self.predictor = load(
+            self.model,
+            num_images=num_images,
+            device=self.device,
+            precision=self.precision,
+            engine=self.engine,
+            threshold=self.threshold,
+        )
         return self.predictor.precision
 
     def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:
@@ -158,6 +165,7 @@ def predict_files(
         "model": read_checksum(executor.model),
         "precision": executor.start(num_images),
         "tiling": executor.tiling,
+        "threshold": executor.threshold,
         "label_values": writer.label_values,
         "min_area": writer.min_area,
         "fill_holes": writer.fill_holes,

@@ -151,10 +151,13 @@ def predict_chunks(
     return columns
 
 
-def inspect_worker(model: Path, device: str, precision: str, engine: str) -> tuple[str, Precision] | PixelwiseError:
+def inspect_worker(
+    model: Path, device: str, precision: str, engine: str, threshold: float | None = None
+) -> tuple[str, Precision] | PixelwiseError:
     """Return the version of Pixelwise on a machine, and the precision that its processor or GPU is fast in."""
     try:
-        return __version__, load(model, device=device, precision=precision, engine=engine).precision
+        predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
+        return __version__, predictor.precision
     except PixelwiseError as error:
         return error
 
@@ -194,7 +197,7 @@ class RayExecutor(LocalExecutor):
         inspect = ray.remote(**options)(inspect_worker)
         try:
             found: tuple[str, Precision] | PixelwiseError = ray.get(
-                inspect.remote(self.model, self.worker_device, self.precision, self.engine)
+                inspect.remote(self.model, self.worker_device, self.precision, self.engine, self.threshold)
             )
         except ray.exceptions.RayError as error:
             raise InvalidArgumentError(
@@ -248,6 +251,7 @@ class RayExecutor(LocalExecutor):
             device=self.worker_device,
             precision=self.worker_precision,
             engine=self.engine,
+            threshold=self.threshold,
         )
         # Parts of images are resumed: those that exist after the start belong to this job.
         folder = writer.folder.absolute()

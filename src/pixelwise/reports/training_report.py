@@ -8,24 +8,14 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes
-from pixelwise.data.colors import GRAY
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.visualization import (
-    choose_error_color,
-    draw_errors,
-    list_swatches,
-    overlay_labels,
-    to_css_color,
-    to_css_stripes,
-    to_data_uri,
-    to_display_image,
-)
+from pixelwise.data.visualization import to_css_color, to_data_uri
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
+from pixelwise.reports.gallery import draw_panels, list_panel_swatches
 from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
 from pixelwise.reports.plots import plot_training
 
@@ -81,23 +71,6 @@ def write_training_report(path: Path, report: TrainingReport) -> None:
         "network": report.predictor.spec.network,
     }
     write_atomically(path, render_page("training_report.html.jinja", values))
-
-
-def draw_panels(image: Array, labels: Array, prediction: Array, classes: Classes) -> dict[str, Array]:
-    """Draw an image as it is, with the truth, with the prediction and with the errors, each (H, W, 3) uint8."""
-    picture = to_display_image(image)
-    return {
-        "image": picture,
-        "truth": overlay_labels(picture, labels, classes, 0.75),
-        "prediction": overlay_labels(picture, prediction, classes, 0.75),
-        "errors": draw_errors(picture, labels, prediction, classes),
-    }
-
-
-def list_panel_swatches(classes: Classes) -> list[tuple[str, str]]:
-    """Return name and CSS color of everything that `draw_panels` paints."""
-    errors = [("error", to_css_stripes(choose_error_color(classes))), ("ignored in errors", to_css_color(GRAY))]
-    return [*list_swatches(classes), *errors]
 
 
 def compute_image_score(confusion: ConfusionMatrix) -> float:

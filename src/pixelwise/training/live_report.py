@@ -13,9 +13,9 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import list_swatches, to_data_uri
 from pixelwise.files import write_atomically
 from pixelwise.progress import format_duration
+from pixelwise.reports.gallery import draw_panels
 from pixelwise.reports.html import format_percent, render_page
 from pixelwise.reports.plots import plot_training
-from pixelwise.reports.training_report import draw_panels
 from pixelwise.training.run_dir import RunFolder
 
 MAX_SAMPLES = 3

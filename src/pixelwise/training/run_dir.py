@@ -64,6 +64,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InvalidArgumentError(f"{self.path} is a file. Choose a folder with -o.")
 
+    def begin_description(self) -> None:
+        """Create the folder, without the description that an interrupted start has left in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.unfinished.touch()
+        for path in self._description:
+            path.unlink(missing_ok=True)
+
     def remove_leftovers(self) -> None:
         """Remove files that a killed process left incomplete."""
         for path in (self.next_checkpoint, self.unfinished):

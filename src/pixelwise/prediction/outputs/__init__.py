@@ -33,7 +33,7 @@ from pixelwise.prediction.outputs.pictures import (
 )
 from pixelwise.prediction.postprocess import label_components
 
-COLUMNS = ("image", "class", "pixels", "share", "regions", "area")
+COLUMNS = ("image", "class", "pixels", "share", "regions", "area", "present")
 """The header of `CsvTable`."""
 
 Encoder = Callable[[Path, LabeledImage, Array, Prediction], bytes]
@@ -58,7 +58,8 @@ class CsvTable:
         for name, num_pixels, num_regions in zip(self.classes.names, pixels, regions, strict=True):
             share = f"{num_pixels / labeled.labels.size:.6f}"
             area = repr(num_pixels * labeled.georeference.pixel_area) if labeled.georeference else ""
-            self.rows.writerow((labeled.name, name, num_pixels, share, num_regions, area))
+            present = "true" if num_pixels else "false"
+            self.rows.writerow((labeled.name, name, num_pixels, share, num_regions, area, present))
 
     def mark(self) -> tuple[int, ...]:
         return (self.text.tell(),)

@@ -1,0 +1,220 @@
+"""Types of parameters with their legal values, and the check of arguments against them.
+
+An annotation says what is legal: `Count`, `Fraction`, `Literal["valid", "same"]`, `tuple[Count, Count] | None`. The
+functions that users call have `check_arguments`; config sections and options of commands use `convert` directly.
+"""
+
+import functools
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+from pixelwise.errors import InvalidArgumentError, unknown_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """The legal range of a number; None leaves a side open."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+        )
+
+    def __str__(self) -> str:
+        low = f"{self.ge} <= " if self.ge is not None else f"{self.gt} < " if self.gt is not None else ""
+        high = f" <= {self.le}" if self.le is not None else f" < {self.lt}" if self.lt is not None else ""
+        if low and high:
+            return f"{low}x{high}"
+        return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
+
+
+Count = Annotated[int, Range(ge=1)]
+Index = Annotated[int, Range(ge=0)]
+NonNegative = Annotated[float, Range(ge=0)]
+Positive = Annotated[float, Range(gt=0)]
+Fraction = Annotated[float, Range(ge=0, le=1)]
+FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
+OpenFraction = Annotated[float, Range(gt=0, lt=1)]
+PositiveFraction = Annotated[float, Range(gt=0, le=1)]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Convert the arguments of each call to the types that the signature annotates.
+
+    A quoted annotation is not evaluated, and its argument is not checked.
+
+    Raises:
+        InvalidArgumentError: In a call, where an argument has another type or is out of range.
+    """
+    signature = inspect.signature(function)
+    hints = {name: p.annotation for name, p in signature.parameters.items() if p.annotation is not p.empty}
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        for name in bound.arguments.keys() & hints.keys():
+            bound.arguments[name] = convert(bound.arguments[name], hints[name], name)
+        return function(*bound.args, **bound.kwargs)
+
+    return checked
+
+
+def convert(value: Any, hint: Any, name: str, *, parse_number: Callable[[str], float] | None = None) -> Any:
+    """Return `value` as the type of an annotation.
+
+    Integers are accepted as floats, NumPy's numbers as Python's, and a single name or path as a sequence of one.
+
+    Args:
+        value: What the caller gave.
+        hint: Annotation of the parameter.
+        name: Name of the parameter, for the message.
+        parse_number: What reads a number from a string; None: strings are not numbers.
+
+    Raises:
+        InvalidArgumentError: `value` has another type, or is out of range.
+    """
+    if value is None and types.NoneType in typing.get_args(hint):
+        return None
+    parts = list(get_members(hint))
+    fitting = [part for part in parts if len(parts) == 1 or _has_type(value, part)]
+    if not fitting:
+        raise _describe_mismatch(value, hint, name)
+    part = fitting[0]
+    origin, arguments = typing.get_origin(part), typing.get_args(part)
+    again = functools.partial(convert, name=name, parse_number=parse_number)
+    if origin is Annotated:
+        number = again(value, arguments[0])
+        if (legal := get_range(part)) is not None and number not in legal:
+            raise InvalidArgumentError(f"{name} is {value!r}, but must be {legal}.")
+        return number
+    if origin is Literal:
+        return _choose(value, arguments, name)
+    if part is float and parse_number is not None and isinstance(value, str):
+        value = parse_number(value)
+    if not _has_type(value, part):
+        raise _describe_mismatch(value, hint, name)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return tuple(again(item, inner) for item, inner in zip(value, arguments, strict=True))
+    if origin in (tuple, Sequence):
+        items = [value] if isinstance(value, str | os.PathLike) else value
+        return tuple(again(item, arguments[0]) for item in items)
+    if part in (int, float, bool):
+        return part(value)
+    return value
+
+
+def get_members(hint: Any) -> Iterator[Any]:
+    """Yield the members of a union without None, else the annotation itself."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
+
+
+def get_range(hint: Any) -> Range | None:
+    """Return the range of an annotation, or of a member of a union."""
+    marks = (item for part in get_members(hint) for item in getattr(part, "__metadata__", ()))
+    return next((item for item in marks if isinstance(item, Range)), None)
+
+
+def describe_value(value: Any) -> str:
+    """Return a value for a message: "'x'", "(1, 2, 8, 8) torch.float32 on cpu", "an instance of Path"."""
+    shape, dtype, device = (getattr(value, key, None) for key in ("shape", "dtype", "device"))
+    if shape is not None and dtype is not None:
+        where = "" if isinstance(device, str | None) else f" on {device}"
+        return f"{tuple(shape)} {dtype}{where}"
+    text = repr(value)
+    is_plain = isinstance(value, str | bytes | int | float | complex | list | tuple | dict | os.PathLike | None)
+    return text if is_plain and len(text) <= 100 else f"an instance of {type(value).__name__}"
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value has the type of an annotation, without its range."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _has_type(value, arguments[0])
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if origin in (tuple, Sequence):
+        if isinstance(value, str | os.PathLike):
+            return origin is Sequence and any(_has_type(value, part) for part in get_members(arguments[0]))
+        is_sequence = isinstance(value, Sequence) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1)
+        has_size = origin is Sequence or arguments[-1] is Ellipsis or (is_sequence and len(value) == len(arguments))
+        return is_sequence and has_size and not isinstance(value, bytes)
+    match hint:
+        case type() if hint is int:
+            return isinstance(value, Integral) and not isinstance(value, bool)
+        case type() if hint is float:
+            is_real = not isinstance(value, bool) and isinstance(value, Real)
+            return is_real and abs(value) <= sys.float_info.max  # also of an integer that no float can hold; not NaN
+        case type() if hint is bool:
+            return isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's
+        case type() if hint is str:
+            return isinstance(value, str) and value != ""
+    kind = origin or hint
+    if kind is Callable:
+        return callable(value)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _choose(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    for choice in choices:
+        if value == choice and not isinstance(value, bool):
+            return choice
+    if isinstance(value, str):
+        raise unknown_name(f"value for {name}:", value, map(str, choices))
+    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {describe_hint(Literal[choices])}.")
+
+
+def _describe_mismatch(value: Any, hint: Any, name: str) -> InvalidArgumentError:
+    legal = "must not be empty" if isinstance(value, str) and not value else f"must be {describe_hint(hint)}"
+    return InvalidArgumentError(f"{name} is {describe_value(value)}, but {legal}.")
+
+
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Callable: "a function"}
+
+
+def describe_hint(hint: Any) -> str:
+    """Return the legal values of an annotation as words: "an integer >= 1 or None"."""
+    names = [_describe_member(part) for part in get_members(hint)]
+    if types.NoneType in typing.get_args(hint):
+        names.append("None")
+    return " or ".join(dict.fromkeys(names))
+
+
+def _describe_member(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        legal = get_range(hint)
+        return (
+            f"{describe_hint(arguments[0])} {legal}" if legal and "x" not in str(legal) else describe_hint(arguments[0])
+        )
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)} numbers"
+    if origin in (tuple, Sequence):
+        return f"a list, each {describe_hint(arguments[0])}"
+    if origin is Mapping:
+        return "a dictionary"
+    kind = origin or hint
+    if kind is os.PathLike:
+        return "a path"
+    return _TYPE_NAMES.get(kind) or f"a {kind.__module__.split('.')[0]} {kind.__qualname__}"
