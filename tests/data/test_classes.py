@@ -13,6 +13,7 @@ from pixelwise.data.classes import (
     ValueRange,
     classes_from_dict,
     classes_from_values,
+    find_foreground,
     ignore_index_for,
     mask_values,
     pack_color,
@@ -246,3 +247,11 @@ def test_colors_are_packed() -> None:
     assert pack_color((1, 2, 3)) == 0x010203
     assert mask_values(np.array([[[1, 2, 3]]], np.uint8), "rgb").tolist() == [[0x010203]]
     assert mask_values(np.array([[255]], np.uint8), "rgb").tolist() == [[0xFFFFFF]]
+
+
+@pytest.mark.parametrize(
+    ("names", "foreground"),
+    [(("background", "other"), 1), (("defect", "other"), 0), (("road", "sky"), 1), (("a", "b", "background"), None)],
+)
+def test_the_foreground_is_the_class_that_is_no_background(names: tuple[str, ...], foreground: int | None) -> None:
+    assert find_foreground(names) == foreground

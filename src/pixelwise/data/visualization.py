@@ -80,7 +80,7 @@ def choose_error_color(classes: Classes) -> Color:
 def mark_pixels(picture: Array, is_marked: Array, color: Color) -> Array:
     """Paint the pixels `is_marked` (H, W) with diagonal stripes, which are visible without color."""
     height, width = is_marked.shape
-    period = max(4, round(max(height, width) / 64))
+    period = max(6, round(max(height, width) / 64))
     is_stripe = np.add.outer(np.arange(height), np.arange(width)) % period < period / 3
     marked = picture.copy()
     marked[is_marked] = color
