@@ -134,13 +134,17 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.threshold is None:
             return
+        self.require_two_classes()
+        if not 0 < self.threshold < 1:
+            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    def require_two_classes(self) -> None:
+        """Raise InvalidArgumentError for a model of another number of classes, which has no threshold."""
         if self.classes.foreground is None:
             raise InvalidArgumentError(
                 f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
                 f"Omit it; each pixel gets the most probable class."
             )
-        if not 0 < self.threshold < 1:
-            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
 
     @property
     def decision_rule(self) -> DecisionRule:
