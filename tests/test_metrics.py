@@ -206,9 +206,9 @@ def test_invalid_maps_raise(count: object) -> None:
     zeros = np.zeros((2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match=r"prediction \(2, 3\) and labels \(3, 2\) must have the same shape"):
         count(zeros, zeros.T, 4)
-    with pytest.raises(InvalidArgumentError, match="prediction must contain integer class indices, not float64"):
+    with pytest.raises(InvalidArgumentError, match=r"prediction is \(.*\) float64, but must be integer class indices"):
         count(zeros.astype(float), zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="labels must contain integer class indices, not bool"):
+    with pytest.raises(InvalidArgumentError, match=r"labels is \(.*\) bool, but must be integer class indices"):
         count(zeros, zeros.astype(bool), 4)
     with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor the ignore index 255"):
         count(zeros, zeros + 4, 4)
@@ -221,15 +221,19 @@ def test_invalid_maps_raise(count: object) -> None:
 
 
 def test_invalid_matrices_raise() -> None:
-    with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be at least 1"):
+    with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be >= 1"):
         ConfusionMatrix(0)
     with pytest.raises(InvalidArgumentError, match=r"cannot add matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
-    with pytest.raises(InvalidArgumentError, match=r"counts must be \(K, K\) integers, not \(2, 3\)"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"counts is \(2, 3\) int64, but must be an array \(K, K\) of integers"
+    ):
         ConfusionMatrix.from_counts(np.zeros((2, 3), int))
-    with pytest.raises(InvalidArgumentError, match=r"must be \(K, K\) integers, not \(2, 2\) float64"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"counts is \(2, 2\) float64, but must be an array \(K, K\) of integers"
+    ):
         ConfusionMatrix.from_counts(np.zeros((2, 2)))
-    with pytest.raises(InvalidArgumentError, match=r"counts must be \(K, K\), not \(2, 3\)"):
+    with pytest.raises(InvalidArgumentError, match=r"counts is \(2, 3\) int64, but must be an array \(K, K\)"):
         mean_class_accuracy(np.zeros((2, 3), np.int64))
 
 
@@ -370,7 +374,7 @@ def test_ignored_pixels_are_not_a_boundary() -> None:
 
 
 def test_boundary_f1_takes_one_image() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"takes one image \(H, W\), not \(2, 3, 4\)"):
+    with pytest.raises(InvalidArgumentError, match=r"prediction is \(2, 3, 4\) .*, but must be one image \(H, W\)"):
         boundary_f1(np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), 2, ignore_index=VOID)
 
 
@@ -524,7 +528,7 @@ def test_no_threshold_without_both_classes() -> None:
 
 def test_an_unknown_criterion_is_an_error() -> None:
     histogram = fill_histogram(np.zeros(2, np.float32), np.array([True, False]))
-    with pytest.raises(InvalidArgumentError, match="unknown criterion 'f1'"):
+    with pytest.raises(InvalidArgumentError, match="criterion"):
         histogram.choose_threshold("f1")  # type: ignore[arg-type]
 
 
@@ -592,7 +596,7 @@ def test_undefined_scores_are_none() -> None:
 
 
 def test_wrong_number_of_names_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match="3 class names for 2 classes"):
+    with pytest.raises(InvalidArgumentError, match="class_names has 3 names, but must have 2"):
         compute_scores(ConfusionMatrix(2), None, ["a", "b", "c"], num_images=0)
 
 

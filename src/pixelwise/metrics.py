@@ -15,14 +15,15 @@ Undefined scores are `nan` here and `null` in JSON. The rules for absent classes
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from pixelwise.errors import DataError, InvalidArgumentError, require_known
+from pixelwise.arguments import Count, Fraction, Index, OpenFraction, check_arguments, convert, describe_value
+from pixelwise.errors import DataError, InvalidArgumentError
 
 __all__ = [
     "BoundaryScore",
@@ -41,10 +42,14 @@ __all__ = [
 
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
+Margins = npt.NDArray[np.floating[Any]]
 PerClass = npt.NDArray[np.float64]
 
 Criterion = Literal["dice", "youden"]
 """Score that a threshold maximizes: Dice (F1), or Youden's J, sensitivity + specificity - 1."""
+
+BinaryLabel = Literal[0, 1]
+"""Class index of one of two classes."""
 
 _BIN_SHIFT = 13
 """Bits of a float32 that a bin of `MarginHistogram` leaves out: 10 of 23 bits of the mantissa remain."""
@@ -85,17 +90,18 @@ class ConfusionMatrix:
 
     __slots__ = ("_counts",)
 
-    def __init__(self, num_classes: int) -> None:
-        if num_classes < 1:
-            raise InvalidArgumentError(f"num_classes is {num_classes}, but must be at least 1.")
+    @check_arguments
+    def __init__(self, num_classes: Count) -> None:
         self._counts: Counts = np.zeros((num_classes, num_classes), np.int64)
 
     @classmethod
     def from_counts(cls, counts: npt.ArrayLike) -> Self:
         """Return a matrix with a copy of (K, K) integer counts."""
-        given = np.array(counts)
-        if given.ndim != 2 or given.shape[0] != given.shape[1] or given.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"counts must be (K, K) integers, not {given.shape} {given.dtype}.")
+        try:
+            given = np.asarray(counts)
+        except (TypeError, ValueError):  # lists of different lengths, tensors of a GPU
+            given = np.asarray(None)
+        _get_diagonal(given)
         matrix = cls(len(given))
         matrix._counts += given
         return matrix
@@ -107,6 +113,7 @@ class ConfusionMatrix:
         view.flags.writeable = False
         return view
 
+    @check_arguments
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
         """Add the pixels of an image or a batch.
 
@@ -127,6 +134,8 @@ class ConfusionMatrix:
         self._counts += counts.reshape(num_classes, num_classes)
 
     def __add__(self, other: Self) -> Self:
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
         if len(self._counts) != len(other._counts):
             raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
@@ -291,7 +300,8 @@ def global_accuracy(counts: Counts) -> float:
     return float(_divide(_get_diagonal(counts).sum(), counts.sum()))
 
 
-def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_index: int) -> float:
+@check_arguments
+def boundary_f1(prediction: Labels, labels: Labels, num_classes: Count, *, ignore_index: int) -> float:
     """Compute the boundary F1 of one image, averaged over its classes (BF of the SegNet paper, PAMI 2017).
 
     For each class, the boundary pixels of the truth are matched one to one with those of the prediction within 0.75 %
@@ -325,9 +335,9 @@ def boundary_f1(prediction: Labels, labels: Labels, num_classes: int, *, ignore_
         >>> boundary_f1(labels, labels, 2, ignore_index=255)
         1.0
     """
+    if prediction.ndim != 2:
+        raise InvalidArgumentError(f"prediction is {describe_value(prediction)}, but must be one image (H, W).")
     counted, _, _ = _select_counted(prediction, labels, num_classes, ignore_index)
-    if labels.ndim != 2:
-        raise InvalidArgumentError(f"boundary_f1 takes one image (H, W), not {labels.shape}.")
     truth = _find_boundaries(labels, counted)
     predicted = _find_boundaries(prediction, counted)
     true_pixels, predicted_pixels, pairs = (
@@ -366,7 +376,9 @@ class BoundaryScore:
     __slots__ = ("_num_classes", "_scores")
 
     def __init__(self, num_classes: int, image_scores: Sequence[float] = ()) -> None:
-        self._num_classes = num_classes
+        self._num_classes: int = convert(num_classes, Count, "num_classes")
+        defined = [score for score in image_scores if score == score] if isinstance(image_scores, Sequence) else None
+        convert(defined, Sequence[Fraction], "image_scores")
         self._scores = list(image_scores)
 
     def update(self, prediction: Labels, labels: Labels, *, ignore_index: int) -> None:
@@ -386,6 +398,8 @@ class BoundaryScore:
         return math.fsum(defined) / len(defined) if defined else math.nan
 
     def __add__(self, other: Self) -> Self:
+        if not isinstance(other, BoundaryScore):
+            return NotImplemented
         if self._num_classes != other._num_classes:
             raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
@@ -421,23 +435,25 @@ class MarginHistogram:
     def __init__(self) -> None:
         self.counts: Counts = np.zeros((2, _NUM_BINS), np.int64)
 
-    def update(self, margins: npt.ArrayLike, labels: Labels, *, foreground: int, ignore_index: int) -> None:
+    @check_arguments
+    def update(self, margins: Margins, labels: Labels, *, foreground: BinaryLabel, ignore_index: int) -> None:
         """Add the pixels of an image or a batch.
 
         Args:
-            margins: Float32 logit of the foreground minus that of the other class, in any shape.
+            margins: Logit of the foreground minus that of the other class, in any shape.
             labels: Class indices 0 and 1, or `ignore_index`, in the shape of `margins`.
             foreground: Index of the foreground, 0 or 1.
             ignore_index: Label of the pixels to ignore.
         """
-        values = np.asarray(margins, np.float32)
-        if values.shape != labels.shape:
-            raise InvalidArgumentError(f"margins {values.shape} and labels {labels.shape} must have the same shape.")
+        if margins.shape != labels.shape:
+            raise InvalidArgumentError(f"margins {margins.shape} and labels {labels.shape} must have the same shape.")
         counted = labels != ignore_index
         rows = (labels[counted] != foreground).astype(np.intp)
-        np.add.at(self.counts, (rows, _find_bins(values[counted])), 1)
+        np.add.at(self.counts, (rows, _find_bins(margins[counted])), 1)
 
     def __add__(self, other: Self) -> Self:
+        if not isinstance(other, MarginHistogram):
+            return NotImplemented
         total = type(self)()
         total.counts = self.counts + other.counts
         return total
@@ -469,6 +485,7 @@ class MarginHistogram:
         precisions = np.nan_to_num(_divide(found, found + np.cumsum(negative)))
         return float(_divide(positive @ precisions, positive.sum()))
 
+    @check_arguments
     def choose_threshold(self, criterion: Criterion) -> float:
         """Return the probability with the best score, from which on a pixel is labeled foreground.
 
@@ -478,7 +495,6 @@ class MarginHistogram:
             InvalidArgumentError: `criterion` is unknown.
             DataError: There are no pixels of one of the classes.
         """
-        require_known("criterion", [criterion], get_args(Criterion))
         if not self.counts.any(1).all():
             raise DataError("No threshold can be chosen: the masks have pixels of only one class. Label both classes.")
         bins = np.flatnonzero(self.counts.any(0))
@@ -494,7 +510,8 @@ class MarginHistogram:
                 return rounded
         return probability
 
-    def count_above(self, threshold: float) -> Counts:
+    @check_arguments
+    def count_above(self, threshold: OpenFraction) -> Counts:
         """Return (2, 2) counts for a threshold, with the foreground as class 1, exact to the width of a bin."""
         found, wrong = self.counts[:, int(_find_threshold_bin(threshold)) :].sum(1)
         positive, negative = self.counts.sum(1)
@@ -510,12 +527,12 @@ class MarginHistogram:
 
 
 def _find_threshold_bin(threshold: float) -> npt.NDArray[np.intp]:
-    return _find_bins(np.array(math.log(threshold / (1 - threshold)), np.float32))
+    return _find_bins(np.array(math.log(threshold / (1 - threshold))))
 
 
-def _find_bins(margins: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+def _find_bins(margins: Margins) -> npt.NDArray[np.intp]:
     """Return the bin of each margin; the bits of floats, with the sign as the last one to count, are in their order."""
-    bits = (margins + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    bits = (margins.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
     ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     bins: npt.NDArray[np.intp] = (ordered >> np.uint32(_BIN_SHIFT)).astype(np.intp)
     return bins
@@ -529,13 +546,14 @@ def _compute_edges(bins: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     return edges
 
 
+@check_arguments
 def compute_scores(
     confusion: ConfusionMatrix,
     boundary: BoundaryScore | None,
     class_names: str | Sequence[str],
     *,
-    num_images: int,
-    foreground: int | None = None,
+    num_images: Index,
+    foreground: BinaryLabel | None = None,
     margins: MarginHistogram | None = None,
 ) -> dict[str, Any]:
     """Compute all scores in the form of ``pixelwise evaluate --json``.
@@ -566,7 +584,9 @@ def compute_scores(
     counts = confusion.counts
     class_names = [class_names] if isinstance(class_names, str) else class_names
     if len(class_names) != len(counts):
-        raise InvalidArgumentError(f"{len(class_names)} class names for {len(counts)} classes; give one for each.")
+        raise InvalidArgumentError(
+            f"class_names has {len(class_names)} names, but must have {len(counts)}, one for each class."
+        )
     columns = zip(iou(counts), class_accuracy(counts), dice(counts), counts.sum(1), strict=True)
     return {
         "mean_iou": _to_json(mean_iou(counts)),
@@ -609,11 +629,11 @@ def _select_counted(
         InvalidArgumentError: The shapes differ, a dtype is not an integer, or a predicted class is not in 0..K-1.
         DataError: A label is neither `ignore_index` nor in 0..K-1.
     """
-    if prediction.shape != labels.shape:
-        raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     for name, array in (("prediction", prediction), ("labels", labels)):
         if array.dtype.kind not in "iu":
-            raise InvalidArgumentError(f"{name} must contain integer class indices, not {array.dtype}.")
+            raise InvalidArgumentError(f"{name} is {describe_value(array)}, but must be integer class indices.")
+    if prediction.shape != labels.shape:
+        raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     counted = labels != ignore_index
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
@@ -702,9 +722,12 @@ def _list_offsets(height: int, width: int) -> npt.NDArray[np.intp]:
 
 
 def _get_diagonal(counts: Counts) -> Counts:
-    """Return the diagonal (K,) of the confusion matrix."""
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
-        raise InvalidArgumentError(f"counts must be (K, K), not {counts.shape}.")
+    """Return the diagonal (K,) of the confusion matrix; raise InvalidArgumentError if it is none."""
+    is_matrix = isinstance(counts, np.ndarray) and counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0
+    if not is_matrix or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise InvalidArgumentError(
+            f"counts is {describe_value(counts)}, but must be an array (K, K) of integers of at least 0."
+        )
     return np.diag(counts)
 
 

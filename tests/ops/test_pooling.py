@@ -416,11 +416,11 @@ def test_invalid_maps_and_kernel_sizes_raise() -> None:
 
 def test_invalid_switches_raise() -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
-    with pytest.raises(InvalidArgumentError, match=r"torch\.int64, but must be uint8"):
+    with pytest.raises(InvalidArgumentError, match=r"torch\.int64 on cpu, but must be uint8"):
         max_unpool(pooled, switches.long(), (8, 8))
-    with pytest.raises(InvalidArgumentError, match="come from another pooling"):
+    with pytest.raises(InvalidArgumentError, match="comes from another pooling"):
         max_unpool(pooled, switches[:, :, 1:], (8, 8))
-    with pytest.raises(InvalidArgumentError, match="come from another pooling"):
+    with pytest.raises(InvalidArgumentError, match="comes from another pooling"):
         max_unpool(pooled, switches.to("meta"), (8, 8))
 
 
@@ -444,7 +444,8 @@ def test_switches_out_of_range_raise(channels: int, memory_format: torch.memory_
 
 
 @pytest.mark.parametrize(
-    ("size", "message"), [((4, 8), "height 4 .* it must be 7 to 9"), ((8, 10), "width 10 .* it must be 7 to 9")]
+    ("size", "message"),
+    [((4, 8), "height of size .* it must be 7 to 9"), ((8, 10), "width of size .* it must be 7 to 9")],
 )
 def test_impossible_sizes_raise(size: tuple[int, int], message: str) -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
@@ -478,9 +479,9 @@ def test_invalid_packing_raises() -> None:
         pack_switches(switches.int())
     with pytest.raises(InvalidArgumentError, match=r"must be \(B, C, H, W\) in uint8"):
         unpack_switches(switches[0], 3)
-    with pytest.raises(InvalidArgumentError, match="up to 8, but those of 2x2 windows are 0 to 3"):
+    with pytest.raises(InvalidArgumentError, match="up to 8, but they must be 0 to 3"):
         pack_switches(switches + 8)
-    with pytest.raises(InvalidArgumentError, match="1 packed channels hold 1 to 4 channels of switches, not 5"):
+    with pytest.raises(InvalidArgumentError, match=r"num_channels is 5, .* must hold 1 to 4 channels"):
         unpack_switches(pack_switches(switches), 5)
 
 

@@ -129,7 +129,7 @@ def test_matrix_equals_convolution_and_transposed_convolution(case):
     convolution = {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
     reach = [dilation * (kernel - 1) for dilation, kernel in zip(case.dilation, case.kernel, strict=True)]
     if any(side + 2 * padding <= far for side, padding, far in zip(size, case.padding, reach, strict=True)):
-        with pytest.raises(InvalidArgumentError, match="does not fit"):
+        with pytest.raises(InvalidArgumentError, match="must fit a kernel"):
             conv_matrix(weight, size, **convolution)
         return
     x = random(1, 3 * case.groups, *size).requires_grad_()
@@ -375,27 +375,32 @@ def test_module_without_bias():
     ("x", "weight", "arguments", "message"),
     [
         ((4, 3, 3), (4, 3, 2, 2), {}, r"x is \(4, 3, 3\) .* must be \(B, C, H, W\)"),
-        ((1, 4, 3, 3), (4, 3, 2), {}, r"weight is \(4, 3, 2\), but must have four dimensions"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 3}, r"a first that 3 groups divide"),
-        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"is for 3 channels, but x has 4; it must be \(C_in, C_out / groups"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"bias": torch.zeros(4)}, r"bias is \(4,\), but must be \(3,\)"),
+        ((1, 4, 3, 3), (4, 3, 2), {}, r"weight is \(4, 3, 2\) .* must be \(C_in, C_out, k, k\)"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 3}, r"groups 3 must divide its first dimension"),
+        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"for 3 channels, but x has 4; it must be \(C_in, C_out / groups"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"bias": torch.zeros(4)}, r"bias is \(4,\) .* must be \(3,\)"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": 2}, r"3x3 gives no output with a 2x2 kernel .*use less padding"),
         (
             (1, 4, 3, 3),
             (4, 3, 2, 2),
             {"stride": 0},
-            r"stride \(0, 0\), .* must be at least 1, padding \(0, 0\) at least 0",
+            r"stride is 0, but must be an integer of at least 1",
         ),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"dilation": (1, 0)}, r"dilation \(1, 0\) and groups 1 must be at least 1"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 0}, r"groups 0 must be at least 1"),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": -1}, r"padding \(-1, -1\) at least 0"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"dilation": (1, 0)}, r"dilation is 0, but must be an integer of at least 1"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 0}, r"groups is 0, but must be an integer of at least 1"),
+        ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": -1}, r"padding is -1, but must be an integer of at least 0"),
         (
             (1, 4, 3, 3),
             (4, 3, 2, 2),
             {"stride": 2, "output_padding": 2},
-            r"output_padding 2 .* stride 2 and dilation 1",
+            r"output_padding is 2, .* stride 2 and dilation 1",
         ),
-        ((1, 4, 3, 3), (4, 3, 2, 2), {"output_padding": (0, -1)}, r"output_padding -1 must be at least 0"),
+        (
+            (1, 4, 3, 3),
+            (4, 3, 2, 2),
+            {"output_padding": (0, -1)},
+            r"output_padding is -1, but must be an integer of at least 0",
+        ),
     ],
 )
 def test_invalid_arguments_raise(operator, x, weight, arguments, message):
@@ -410,16 +415,16 @@ def test_mixed_dtypes_raise(operator):
 
 
 def test_invalid_module_matrix_and_counts_raise():
-    with pytest.raises(InvalidArgumentError, match=r"4 and 3 channels cannot be divided into 2 groups"):
+    with pytest.raises(InvalidArgumentError, match=r"groups is 2, but must divide in_channels 4 and out_channels 3"):
         TransposedConv(4, 3, 2, groups=2)
-    with pytest.raises(InvalidArgumentError, match=r"output_padding 1 must be"):
+    with pytest.raises(InvalidArgumentError, match=r"output_padding is 1, but must be"):
         TransposedConv(4, 3, 2, output_padding=1)
-    with pytest.raises(InvalidArgumentError, match=r"a kernel of 5 with dilation 1 and padding 0 does not fit 4"):
+    with pytest.raises(InvalidArgumentError, match=r"size has 4 pixels, but must fit a kernel of 5"):
         conv_matrix(torch.zeros(1, 1, 5, 5), (4, 9))
-    with pytest.raises(InvalidArgumentError, match=r"must have four dimensions"):
+    with pytest.raises(InvalidArgumentError, match=r"must be \(C_in, C_out, k, k\)"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))
     for kernel, stride in [(0, 2), (2, 0)]:
-        with pytest.raises(InvalidArgumentError, match=rf"kernel_size {kernel} and stride {stride} must be at least 1"):
+        with pytest.raises(InvalidArgumentError, match=r"is 0, but must be an integer of at least 1"):
             overlap_counts(kernel, stride)
 
 

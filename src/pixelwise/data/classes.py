@@ -98,7 +98,7 @@ class Classes:
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
     @property
-    def foreground(self) -> int | None:
+    def foreground(self) -> Literal[0, 1] | None:
         """Return which of two classes is searched for: the second, unless it is named background; else None."""
         return find_foreground(self.names)
 
@@ -183,7 +183,7 @@ class Classes:
         }
 
 
-def find_foreground(names: Sequence[str]) -> int | None:
+def find_foreground(names: Sequence[str]) -> Literal[0, 1] | None:
     """Return the index of the class of two that is not the background; None for other numbers of classes.
 
     Example:

@@ -44,7 +44,7 @@ class EvaluationCounts:
     """None if boundaries are not scored; they take longer than the network on small images."""
     per_image: dict[Sample, ConfusionMatrix] = field(default_factory=dict)
     margins: MarginHistogram | None = None
-    """Of two classes; None for other numbers of classes, and if boundaries are not scored."""
+    """Pixel counts by margin; None unless there are two classes, and if boundaries are not scored."""
 
     def compute_scores(self, names: Sequence[str]) -> dict[str, Any]:
         """Compute the scores, see `metrics.compute_scores`.

@@ -36,7 +36,6 @@ from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_til
 from pixelwise.inference.tta import average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry.network_geometry import NetworkGeometry, trace_geometry
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
 from pixelwise.shapes import Size
@@ -211,7 +210,7 @@ class Predictor:
         given = (tile_size, tile_size) if tile_size else None
         if tiling == "none" or (not given and self.tile_planner.is_whole(size)):
             return self._predict_whole(lambda: self._infer_image(pixels), keep_logits)
-        if tiling == "exact" and self.geometry is not None:
+        if tiling == "exact" and self.tile_planner.geometry:
             return self._predict_tiled(self.tile_planner.plan(size, given), pixels, keep_logits)
         tile = given or self.tile_planner.blend_tile_size
         prediction = self._predict_whole(lambda: blend_tiles(pixels, tile, self._infer_image), keep_logits)
@@ -303,15 +302,6 @@ class Predictor:
         return Prediction(labels=self._compute_labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
-    def geometry(self) -> NetworkGeometry | None:
-        """Return the geometry of the network; None if the receptive field is global, so that no tile is exact."""
-        try:
-            geometry = trace_geometry(self.module.network, in_channels=self.spec.channels)
-        except InvalidArgumentError:  # an operator without a geometry rule
-            return None
-        return geometry if geometry.is_local else None
-
-    @cached_property
     def _optimized_module(self) -> Segmenter:
         """Return the module with its network optimized for prediction by the engine."""
         network = self.engine_network
@@ -328,7 +318,6 @@ class Predictor:
             module=self._optimized_module if self.engine == "torch" else self.module,
             channels=self.spec.channels,
             precision=self.precision,
-            geometry=self.geometry,
         )
 
     @torch.inference_mode()

@@ -22,7 +22,8 @@ from torchvision import models
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PathAccessError, PathNotFoundError, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
-from pixelwise.networks.encoders import Encoder, TimmEncoder
+from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
+from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.segnet import SegNet
 
@@ -250,7 +251,7 @@ def build_classifier(
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
     """
-    is_timm = name.startswith("timm:")
+    is_timm = is_timm_name(name)
     find = _find_in_timm if is_timm else _find_in_torchvision
     classifier, download, url = find(name.removeprefix("timm:"), num_classes)
     report = None
@@ -283,7 +284,7 @@ _Published = tuple[Classifier, Callable[[], Mapping[str, Tensor]], str]
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
     choices = models.list_models(module=models)
     if name not in choices:
-        raise unknown_name("classifier", name, [*choices, *([f"timm:{name}"] if timm.is_model(name) else [])])
+        raise unknown_name("classifier", name, choices)
     weights = models.get_model_weights(name).DEFAULT
     options: dict[str, bool] = {}
     if name in ("googlenet", "inception_v3"):
@@ -321,6 +322,9 @@ def _find_in_timm(name: str, num_classes: int) -> _Published:
         std=tuple(published.std),
     )
     url = hub if published.hf_hub_id else str(published.url or "")
+    network = classifier.network
+    if packaged := PACKAGED_WEIGHTS.get(architecture):
+        return classifier, lambda: read_packaged_weights(packaged, network), packaged.url
     return classifier, lambda: timm.create_model(name, pretrained=True).state_dict(), url
 
 

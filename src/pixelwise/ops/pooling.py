@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import check_map, get_memory_format
 from pixelwise.ops.kernels import registration
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
+from pixelwise.tensors import can_read_values, check_int, check_map, check_size, check_tensor, get_memory_format
 
-_KERNEL_SIZES = range(2, 16)  # a byte can number the positions of windows up to 15x15
+_MAX_KERNEL_SIZE = 15
+"""A byte can number the positions of windows up to 15x15."""
 
 
 def max_pool_with_switches(
@@ -49,7 +50,7 @@ def max_pool_with_switches(
         (tensor([[[[5., 9.]]]]), tensor([[[[1, 2]]]], dtype=torch.uint8))
     """
     check_map("x", x)
-    _check_kernel_size(kernel_size)
+    _check_pooling(kernel_size, ceil_mode)
     size = compute_pooled_size((x.shape[2], x.shape[3]), kernel_size, ceil_mode)
     if min(size) < 1:
         raise InvalidArgumentError(
@@ -58,6 +59,8 @@ def max_pool_with_switches(
         )
     if out is None:
         return registration.max_pool(x, kernel_size, ceil_mode)
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise InvalidArgumentError(f"out is {describe_value(out)}, but must be the two tensors of the result.")
     pooled, switches = out
     _check_out(pooled, x, size, x.dtype)
     _check_out(switches, x, size, torch.uint8)
@@ -100,15 +103,17 @@ def max_unpool(
     """
     check_map("pooled", pooled)
     _check_kernel_size(kernel_size)
-    if switches.dtype != torch.uint8:
+    size = check_size("size", size)
+    if isinstance(switches, Tensor) and switches.dtype == torch.int64:
         raise InvalidArgumentError(
-            f"switches are {switches.dtype}, but must be uint8 positions inside the windows from "
+            f"switches is {describe_value(switches)}, but must be uint8 positions inside the windows from "
             "max_pool_with_switches; the flat indices of torch's max_pool2d cannot be used."
         )
+    check_tensor("switches", switches, "(B, C, H, W)", (torch.uint8,))
     if switches.shape != pooled.shape or switches.device != pooled.device:
         raise InvalidArgumentError(
-            f"switches {describe_value(switches)} do not match pooled {describe_value(pooled)}: "
-            "they come from another pooling."
+            f"switches is {describe_value(switches)}, but must match pooled {describe_value(pooled)}: "
+            "it comes from another pooling."
         )
     if not torch.compiler.is_exporting():  # sides are symbols there, and a check would limit the image size
         _check_sides(size, pooled, kernel_size)
@@ -141,9 +146,9 @@ def pack_switches(switches: Tensor) -> Tensor:
         >>> pack_switches(switches).flatten()  # 1 + 2·4 + 3·16 + 0·64, and 3
         tensor([57,  3], dtype=torch.uint8)
     """
-    _check_switches(switches)
-    if switches.is_cpu and not torch.compiler.is_compiling() and switches.numel() and switches.max() > 3:
-        raise InvalidArgumentError(f"switches are up to {int(switches.max())}, but those of 2x2 windows are 0 to 3.")
+    check_tensor("switches", switches, "(B, C, H, W)", (torch.uint8,))
+    if can_read_values(switches) and switches.numel() and switches.max() > 3:
+        raise InvalidArgumentError(f"switches has values up to {int(switches.max())}, but they must be 0 to 3.")
     four = nn.functional.pad(switches, (0, 0, 0, 0, 0, -switches.shape[1] % 4))
     return four[:, 0::4] | four[:, 1::4] << 2 | four[:, 2::4] << 4 | four[:, 3::4] << 6
 
@@ -169,11 +174,12 @@ def unpack_switches(packed: Tensor, num_channels: int) -> Tensor:
         >>> unpack_switches(packed, 5).flatten()
         tensor([1, 2, 3, 0, 3], dtype=torch.uint8)
     """
-    _check_switches(packed)
+    check_tensor("packed", packed, "(B, C, H, W)", (torch.uint8,))
+    check_int("num_channels", num_channels, 0)
     if packed.shape[1] != -(-num_channels // 4):
         raise InvalidArgumentError(
-            f"{packed.shape[1]} packed channels hold {4 * packed.shape[1] - 3} to {4 * packed.shape[1]} "
-            f"channels of switches, not {num_channels}."
+            f"num_channels is {num_channels}, but packed {describe_value(packed)} has {packed.shape[1]} channels, "
+            f"which must hold {max(4 * packed.shape[1] - 3, 0)} to {4 * packed.shape[1]} channels of switches."
         )
     shifts = torch.arange(0, 8, 2, dtype=torch.uint8, device=packed.device).view(1, 1, 4, 1, 1)
     switches = (packed.unsqueeze(2) >> shifts & 3).flatten(1, 2)[:, :num_channels]
@@ -203,7 +209,7 @@ class MaxPoolWithSwitches(nn.Module):
 
     def __init__(self, kernel_size: int = 2, ceil_mode: bool = False) -> None:
         super().__init__()
-        _check_kernel_size(kernel_size)
+        _check_pooling(kernel_size, ceil_mode)
         self.kernel_size, self.ceil_mode = kernel_size, ceil_mode
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,8 +255,13 @@ class MaxUnpool(nn.Module):
 
 
 def _check_kernel_size(kernel_size: int) -> None:
-    if kernel_size not in _KERNEL_SIZES:
-        raise InvalidArgumentError(f"kernel_size is {kernel_size!r}, but must be an integer from 2 to 15.")
+    check_int("kernel_size", kernel_size, 2, _MAX_KERNEL_SIZE)
+
+
+def _check_pooling(kernel_size: int, ceil_mode: bool) -> None:
+    _check_kernel_size(kernel_size)
+    if not isinstance(ceil_mode, bool):
+        raise InvalidArgumentError(f"ceil_mode is {describe_value(ceil_mode)}, but must be True or False.")
 
 
 def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
@@ -259,21 +270,16 @@ def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
         legal = compute_unpooled_sides(windows, kernel_size)
         if not legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
             raise InvalidArgumentError(
-                f"{name} {side} cannot have been pooled to {windows} by windows of {kernel_size}; "
+                f"the {name} of size {tuple(size)} cannot have been pooled to {windows} by windows of {kernel_size}; "
                 f"it must be {legal[0]} to {legal[-1]}."
             )
-
-
-def _check_switches(switches: Tensor) -> None:
-    if switches.dim() != 4 or switches.dtype != torch.uint8:
-        raise InvalidArgumentError(f"switches are {describe_value(switches)}, but must be (B, C, H, W) in uint8.")
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> None:
     """Raise InvalidArgumentError unless the result for the input `like` can be written to `out`."""
     shape = (*like.shape[:2], *size)
     memory_format = get_memory_format(like)
-    fits = out.shape == shape and out.dtype == dtype and out.device == like.device
+    fits = isinstance(out, Tensor) and out.shape == shape and out.dtype == dtype and out.device == like.device
     if not fits or not out.is_contiguous(memory_format=memory_format):
         layout = str(memory_format).removeprefix("torch.")
         raise InvalidArgumentError(

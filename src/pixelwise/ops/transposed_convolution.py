@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import check_map, get_memory_format
 from pixelwise.ops.upsampling import unpool_bed_of_nails
-from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_side, to_pair
+from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_side
+from pixelwise.tensors import DTYPES, check_int, check_map, check_pair, check_size, check_tensor, get_memory_format
 
 
 class ConvArguments(NamedTuple):
@@ -176,6 +177,7 @@ def conv_matrix(
     """
     arguments = _check_arguments(stride, padding, 0, dilation, groups)
     _check_weight(weight, groups)
+    size = check_size("size", size)
     out_channels, group_channels, *kernel_size = weight.shape
     out_rows, rows, rows_inside = _compute_taps(size[0], kernel_size[0], arguments, axis=0)
     out_columns, columns, columns_inside = _compute_taps(size[1], kernel_size[1], arguments, axis=1)
@@ -219,8 +221,8 @@ def overlap_counts(kernel_size: int, stride: int) -> list[int]:
         >>> overlap_counts(4, 2), overlap_counts(3, 2), overlap_counts(6, 3)
         ([2, 2], [2, 1], [2, 2, 2])
     """
-    if kernel_size < 1 or stride < 1:
-        raise InvalidArgumentError(f"kernel_size {kernel_size} and stride {stride} must be at least 1.")
+    check_int("kernel_size", kernel_size)
+    check_int("stride", stride)
     return [len(range(phase, kernel_size, stride)) for phase in range(stride)]
 
 
@@ -293,11 +295,17 @@ class TransposedConv(nn.ConvTranspose2d):
         bias: bool = True,
     ) -> None:
         checked = _check_arguments(stride, padding, output_padding, dilation, groups)
+        check_int("in_channels", in_channels)
+        check_int("out_channels", out_channels)
         if in_channels % groups or out_channels % groups:
             raise InvalidArgumentError(
-                f"{in_channels} and {out_channels} channels cannot be divided into {groups} groups."
+                f"groups is {groups}, but must divide in_channels {in_channels} and out_channels {out_channels}."
             )
-        super().__init__(in_channels, out_channels, to_pair(kernel_size), *checked[:4], bias, checked.dilation)
+        if not isinstance(bias, bool):
+            raise InvalidArgumentError(f"bias is {describe_value(bias)}, but must be True or False.")
+        super().__init__(
+            in_channels, out_channels, check_pair("kernel_size", kernel_size), *checked[:4], bias, checked.dilation
+        )
         self.arguments = checked
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -361,7 +369,8 @@ def _compute_taps(side: int, kernel_size: int, arguments: ConvArguments, *, axis
     out_side = compute_conv_side(side, kernel_size, stride=stride, padding=padding, dilation=dilation)
     if out_side < 1:
         raise InvalidArgumentError(
-            f"a kernel of {kernel_size} with dilation {dilation} and padding {padding} does not fit {side} pixels."
+            f"size has {side} pixels, but must fit a kernel of {kernel_size} with dilation {dilation} and "
+            f"padding {padding}."
         )
     pixels = torch.arange(kernel_size)[:, None] * dilation + torch.arange(out_side) * stride - padding
     return out_side, pixels, (pixels >= 0) & (pixels < side)
@@ -378,17 +387,18 @@ def _expand(values: Tensor, *axes: int) -> Tensor:
 def _check_arguments(
     stride: int | Size, padding: int | Size, output_padding: int | Size, dilation: int | Size, groups: int
 ) -> ConvArguments:
-    arguments = ConvArguments(to_pair(stride), to_pair(padding), to_pair(output_padding), groups, to_pair(dilation))
-    if min(*arguments.stride, *arguments.dilation, groups) < 1 or min(arguments.padding) < 0:
-        raise InvalidArgumentError(
-            f"stride {arguments.stride}, dilation {arguments.dilation} and groups {groups} must be at least 1, "
-            f"padding {arguments.padding} at least 0."
-        )
+    arguments = ConvArguments(
+        stride=check_pair("stride", stride),
+        padding=check_pair("padding", padding, 0),
+        output_padding=check_pair("output_padding", output_padding, 0),
+        groups=check_int("groups", groups),
+        dilation=check_pair("dilation", dilation),
+    )
     for added, step, spread in zip(arguments.output_padding, arguments.stride, arguments.dilation, strict=True):
-        if not 0 <= added < max(step, spread):
+        if added >= max(step, spread):
             raise InvalidArgumentError(
-                f"output_padding {added} must be at least 0 and below the larger of stride {step} and dilation "
-                f"{spread}: more rows than that would stay empty."
+                f"output_padding is {added}, but must be below the larger of stride {step} and dilation {spread}: "
+                "more rows than that would stay empty."
             )
     return arguments
 
@@ -398,14 +408,21 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     _check_weight(weight, arguments.groups)
     if weight.shape[0] != x.shape[1]:
         raise InvalidArgumentError(
-            f"weight {tuple(weight.shape)} is for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
+            f"weight is {describe_value(weight)}, for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
-    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise InvalidArgumentError(f"weight is {weight.dtype}, but x is {x.dtype}; convert one, or use torch.autocast.")
     out_channels = weight.shape[1] * arguments.groups
-    if bias is not None and bias.shape != (out_channels,):
-        raise InvalidArgumentError(f"bias is {tuple(bias.shape)}, but must be ({out_channels},), one per channel.")
+    if bias is not None:
+        check_tensor("bias", bias, "(C,)", DTYPES)
+        if bias.shape != (out_channels,):
+            raise InvalidArgumentError(
+                f"bias is {describe_value(bias)}, but must be ({out_channels},), one number per channel."
+            )
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and given.device != x.device:
+            raise InvalidArgumentError(f"{name} is on {given.device}, but must be on {x.device}, as x.")
+        if given is not None and given.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise InvalidArgumentError(f"{name} is {given.dtype}, but x is {x.dtype}; convert one, or use autocast.")
     if torch.compiler.is_exporting():
         return  # sides are symbols there, and a check would limit the image size
     stride, padding, added, _, dilation = arguments
@@ -421,7 +438,9 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
 
 
 def _check_weight(weight: Tensor, groups: int) -> None:
-    if weight.dim() != 4 or min(weight.shape) < 1 or weight.shape[0] % groups:
+    check_tensor("weight", weight, "(C_in, C_out, k, k)", DTYPES)
+    if min(weight.shape) < 1 or weight.shape[0] % groups:
         raise InvalidArgumentError(
-            f"weight is {tuple(weight.shape)}, but must have four dimensions, and a first that {groups} groups divide."
+            f"weight is {describe_value(weight)}, but must not be empty, and groups {groups} must divide its first "
+            "dimension."
         )
