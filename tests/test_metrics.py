@@ -480,6 +480,11 @@ def test_margins_of_another_shape_are_an_error() -> None:
         MarginHistogram().update(np.zeros(2), np.zeros(3, np.uint8), foreground=1, ignore_index=VOID)
 
 
+def test_counts_of_another_shape_are_an_error() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"counts is .*, but must be \(2, 524288\) integers"):
+        MarginHistogram(np.zeros((2, 5), np.int64))
+
+
 def score(criterion: str, margins: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], threshold: float) -> float:
     """Compute the score of a threshold from the pixels."""
     above = 1 / (1 + np.exp(-margins.astype(np.float64))) >= threshold

@@ -413,11 +413,14 @@ class MarginHistogram:
     the bins suit any scale. Histograms can be added (`a + b`), so any division into images, tiles, processes or ranks
     gives the same counts.
 
+    Args:
+        counts: (2, 524288) integers, pixels of the foreground and of the other class in each bin; None: no pixels.
+
     Returns:
-        An empty histogram; `update` adds images, and `counts` is the (2, B) int64 array with a row for the foreground.
+        A histogram; `update` adds images to it.
 
     Raises:
-        InvalidArgumentError: In `update`, if the shapes differ.
+        InvalidArgumentError: `counts` has another shape, or in `update` the shapes differ.
 
     Example:
         >>> import numpy as np
@@ -432,8 +435,10 @@ class MarginHistogram:
 
     __slots__ = ("counts",)
 
-    def __init__(self) -> None:
-        self.counts: Counts = np.zeros((2, _NUM_BINS), np.int64)
+    def __init__(self, counts: Counts | None = None) -> None:
+        if counts is not None and np.shape(counts) != (2, _NUM_BINS):
+            raise InvalidArgumentError(f"counts is {describe_value(counts)}, but must be (2, {_NUM_BINS}) integers.")
+        self.counts: Counts = np.zeros((2, _NUM_BINS), np.int64) if counts is None else counts
 
     @check_arguments
     def update(self, margins: Margins, labels: Labels, *, foreground: BinaryLabel, ignore_index: int) -> None:
@@ -454,9 +459,7 @@ class MarginHistogram:
     def __add__(self, other: Self) -> Self:
         if not isinstance(other, MarginHistogram):
             return NotImplemented
-        total = type(self)()
-        total.counts = self.counts + other.counts
-        return total
+        return type(self)(self.counts + other.counts)
 
     @property
     def auc(self) -> float:
@@ -493,7 +496,7 @@ class MarginHistogram:
 
         Raises:
             InvalidArgumentError: `criterion` is unknown.
-            DataError: There are no pixels of one of the classes.
+            DataError: One of the classes has no pixels.
         """
         if not self.counts.any(1).all():
             raise DataError("No threshold can be chosen: the masks have pixels of only one class. Label both classes.")
@@ -563,7 +566,7 @@ def compute_scores(
         boundary: Boundary scores of its images, or None.
         class_names: K names; one name is enough for one class.
         num_images: Number of images, which is copied to the result.
-        foreground: Of two classes, the one that is searched for; None: there are no scores of two classes.
+        foreground: Index of the class that is searched for, of two; None: `binary` is None.
         margins: Margins of the pixels of all images, for the ROC curve, or None.
 
     Returns:
