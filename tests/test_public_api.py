@@ -57,6 +57,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--fill-holes",
             "--threshold",
             "--tta",
+            "--samples",
+            "--seed",
             "--resume",
             "--shard",
             "--cluster",

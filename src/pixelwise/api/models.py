@@ -29,7 +29,7 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.arguments import check_arguments
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
 from pixelwise.version import __version__
 
@@ -56,6 +56,7 @@ SaveKind = Literal[
     "coco",
     "cvat",
     "table",
+    "variance",
 ]
 
 
@@ -218,7 +219,7 @@ def predict(
         SaveKind | Sequence[SaveKind],
         Option(
             help="Outputs, separated by commas: labels, labels-png, overlay, probabilities, probabilities-tiff, "
-            "confidence, entropy, polygons, labelme, coco, cvat, table.",
+            "confidence, entropy, variance, polygons, labelme, coco, cvat, table.",
             metavar="NAME,...",
         ),
     ] = ("labels",),
@@ -237,6 +238,10 @@ def predict(
         str | Sequence[str],
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
+    samples: Annotated[
+        Count, Option(help="Number of Monte Carlo dropout samples to average, for networks with dropout.", metavar="N")
+    ] = 1,
+    seed: Annotated[int, Option(help="Seed of the samples of each image.")] = 0,
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
     overwrite: Overwrite = False,
     shard: Annotated[
@@ -263,6 +268,9 @@ def predict(
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
+        samples: Number of Monte Carlo dropout samples whose mean is predicted, for Bayesian SegNet and other networks
+            with dropout; 1: a prediction without dropout.
+        seed: Seed of the samples. It is set for each image, so that the result does not depend on the other inputs.
         resume: Skip images whose files the same command has written.
         overwrite: Replace files also if another request, or the user, wrote them. Without it they are an error.
         shard: "2/8" predicts the second of eight shares of the inputs.
@@ -285,6 +293,7 @@ def predict(
         >>> len(report.written), report.failures
         (8, ())
     """
+    from pixelwise.inference.predictor import PredictionOptions
     from pixelwise.prediction.output_writer import OutputWriter
     from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
@@ -301,8 +310,7 @@ def predict(
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(
         model=to_path(model),
-        tiling=tiling,
-        tta=to_names(tta),
+        options=PredictionOptions(tiling=tiling, tta=to_names(tta), samples=samples, seed=seed),
         threshold=threshold,
         device=device,
         precision=precision,

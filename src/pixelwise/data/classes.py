@@ -102,6 +102,10 @@ class Classes:
         """Return which of two classes is searched for: the second, unless it is named background; else None."""
         return find_foreground(self.names)
 
+    def ignore_missing(self, labels: Array, missing: Array | None) -> Array:
+        """Return labels (H, W) with the ignore index where pixels are missing; None: no pixel is."""
+        return labels if missing is None else np.where(missing, self.ignore_index, labels).astype(self.dtype)
+
     def get_label(self, value: float) -> int | None:
         """Return the class index of a mask value, `ignore_index` if it is ignored, None if it is not listed."""
         if value in self.label_mapping:

@@ -74,7 +74,7 @@ class EvaluationResult:
     mean_class_accuracy: float | None
     mean_dice: float | None
     boundary_f1: float | None
-    """How closely predicted boundaries follow those of the masks."""
+    """F1 of predicted boundaries, compared with those of the masks."""
     per_class: Mapping[str, ClassScores]
     """Class name → its scores."""
     binary: BinaryScores | None

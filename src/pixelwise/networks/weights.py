@@ -516,13 +516,24 @@ def _check_same_network(
     reshaped = [name for name in own if name in tensors and tuple(tensors[name].shape) != expected[name]]
     if not unmatched and not reshaped:
         return
-    keys = [k for k in NetworkConfig.__dataclass_fields__ if getattr(ours.network, k) != getattr(theirs.network, k)]
+    if ours.network.name != theirs.network.name:
+        raise InvalidArgumentError(
+            f"the model is a {theirs.network.name!r}, but the config asks for a {ours.network.name!r}. Omit "
+            f"network.name (--network) to train a {theirs.network.name!r}, or training.init_from (--init-from) to "
+            f"train a {ours.network.name!r} from scratch."
+        )
+    names = [name for name in NetworkConfig.__dataclass_fields__ if name != "encoder_weights"]  # of the start only
+    keys = [name for name in names if getattr(ours.network, name) != getattr(theirs.network, name)]
     changes = ", ".join(
-        f"network.{key} is {getattr(theirs.network, key)!r} there, {getattr(ours.network, key)!r} here" for key in keys
+        f"network.{key} is {getattr(theirs.network, key)!r} in the model, but {getattr(ours.network, key)!r} in the "
+        f"config"
+        for key in keys
     )
+    count = len(unmatched) + len(reshaped)
     raise InvalidArgumentError(
-        f"the networks differ: {changes or 'the tensors do not match'} ({len(unmatched) + len(reshaped)} tensors "
-        f"do not fit, such as {[*unmatched, *reshaped][0]}); leave the network section out to use that of the model."
+        f"{changes or 'the networks have other tensors'} ({count} tensors do not fit, such as "
+        f"{[*unmatched, *reshaped][0]}). Omit {', '.join(f'network.{key}' for key in keys) or 'the network section'} "
+        f"to use the network of the model."
     )
 
 
