@@ -102,9 +102,13 @@ class Classes:
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
     @property
-    def foreground(self) -> int | None:
+    def foreground(self) -> Literal[0, 1] | None:
         """Return which of two classes is searched for: the second, unless it is named background; else None."""
         return find_foreground(self.names)
+
+    def ignore_missing(self, labels: Array, missing: Array | None) -> Array:
+        """Return labels (H, W) with the ignore index where pixels are missing; None: no pixel is."""
+        return labels if missing is None else np.where(missing, self.ignore_index, labels).astype(self.dtype)
 
     def get_label(self, value: float) -> int | None:
         """Return the class index of a mask value, `ignore_index` if it is ignored, None if it is not listed."""
@@ -188,7 +192,7 @@ class Classes:
         }
 
 
-def find_foreground(names: Sequence[str]) -> int | None:
+def find_foreground(names: Sequence[str]) -> Literal[0, 1] | None:
     """Return the index of the class of two that is not the background; None for other numbers of classes.
 
     Example:

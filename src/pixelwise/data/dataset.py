@@ -87,6 +87,8 @@ class Dataset:
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     joined_folders: tuple[Path, ...] = ()
     """The folders of a dataset that was loaded from several; empty for one."""
+    reading_options: tuple[str, ...] = field(default=(), compare=False)
+    """Options with which commands read the folders in the same way, such as `("--format", "voc")`."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -120,6 +122,7 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         description = read_description(root)
+        options = [word for pair in (("--format", format), ("--masks", masks)) if pair[1] for word in pair]
         masks = masks or description.masks
         format = detect_format(root, format or ("folder" if masks else None))
         index = _find_pairs(root, format, masks)
@@ -146,6 +149,7 @@ class Dataset:
             channels=channels,
             description=description,
             nodata=description.nodata,
+            reading_options=tuple(map(str, options)),
             mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
@@ -158,6 +162,11 @@ class Dataset:
     def location(self) -> str:
         """The folders as words of a command."""
         return shlex.join(map(str, self.folders))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of a command that reads the dataset in the same way."""
+        return [*map(str, self.folders), *self.reading_options]
 
     @property
     def samples(self) -> tuple[Sample, ...]:

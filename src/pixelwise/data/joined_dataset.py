@@ -79,6 +79,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         nodata=nodata,
         mapped_values=frozenset().union(*(dataset.mapped_values for dataset in datasets)) if is_raw else frozenset(),
         joined_folders=tuple(dataset.root for dataset in datasets),
+        reading_options=datasets[0].reading_options,
     )
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-import numpy as np
-
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.data.visualization import OPACITY, OverlayStyle
@@ -176,10 +174,8 @@ class OutputWriter:
             prediction: the prediction for them.
             missing: (H, W) bool of the pixels without data, which belong to no class.
         """
-        labels = self._postprocess(prediction)
-        if missing is not None and self.classes is not None:
-            labels = np.where(missing, self.classes.ignore_index, labels).astype(self.classes.dtype)
-        labeled = self._label(item, labels)
+        assert self.classes is not None, "begin was not called"
+        labeled = self._label(item, self.classes.ignore_missing(self._postprocess(prediction), missing))
         paths = self.list_paths(item)
         for kind, path in paths.items():
             self.manifest.write(path, ENCODERS[kind][1](path, labeled, image, prediction))

@@ -31,7 +31,7 @@ RunState = Literal["training", "ended", "stopped"]
 STATE_TEXTS: Mapping[RunState, str] = {
     "training": "Training is running. This page reloads itself.",
     "ended": "Training has ended. The best model is evaluated; see report.html for the result.",
-    "stopped": "Stopped. Resume with: pixelwise train DATA -o RUN --resume",
+    "stopped": "Stopped. Continue the run with --resume.",
 }
 
 

@@ -148,6 +148,12 @@ def encode_entropy(predicted: Prediction) -> bytes:
     return encode_png(_scale_to_16_bit(compute_entropy(predicted.probabilities)))
 
 
+def encode_variance(predicted: Prediction) -> bytes:
+    """Encode the variance of the samples as a 16-bit gray PNG; 65535 is 1/4, the largest variance of a fraction."""
+    assert predicted.variance is not None
+    return encode_png(_scale_to_16_bit(4 * predicted.variance))
+
+
 def compute_confidence(probabilities: Array) -> Array:
     """Compute the probability of the most probable class, 1/K to 1: (K, H, W) float32 → (H, W) float32."""
     highest: Array = probabilities.max(0)
