@@ -22,7 +22,7 @@ SOURCE = REPOSITORY / "src" / PACKAGE
 LAYERS = (
     ("errors", "version"),
     ("arguments",),
-    ("shapes", "config", "devices", "progress", "files", "import_paths"),
+    ("shapes", "config", "devices", "progress", "files", "import_paths", "tensors"),
     ("ops", "data", "losses", "metrics", "output_files"),
     ("networks", "checks"),
     ("model_file", "lowering", "conversion"),

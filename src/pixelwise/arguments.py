@@ -175,7 +175,9 @@ def _has_type(value: Any, hint: Any) -> bool:
         )
     if origin in (tuple, Sequence):
         if isinstance(value, str | os.PathLike):
-            return origin is Sequence and any(_has_type(value, part) for part in get_members(arguments[0]))
+            # An unknown name fits here, so that `_choose` suggests the nearest one.
+            items = get_members(arguments[0])
+            return origin is Sequence and any(typing.get_origin(i) is Literal or _has_type(value, i) for i in items)
         is_sequence = isinstance(value, Sequence) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1)
         has_size = origin is Sequence or arguments[-1] is Ellipsis or (is_sequence and len(value) == len(arguments))
         return is_sequence and has_size and not isinstance(value, bytes)

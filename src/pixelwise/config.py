@@ -86,7 +86,8 @@ class NetworkConfig:
     name: Annotated[str, Names(kind="network", names=_NETWORKS, has_import_paths=True)] = "unet"
     """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
-    """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet."""
+    """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet. With an
+    encoder, of the decoder's finest map; None: those of the encoder's maps."""
     depth: Annotated[int, Range(ge=1, le=8)] = 4
     """unet: number of times that the encoder halves the resolution."""
     max_channels: int = 512
@@ -118,6 +119,8 @@ class OptimizerConfig:
     """Optimization algorithm."""
     lr: Positive = 2e-3
     """Peak learning rate."""
+    encoder_lr: Positive | None = None
+    """Peak learning rate of the encoder, with AdamW where `name` is muon; None: as the rest."""
     weight_decay: NonNegative = 0.01
     """Decoupled (AdamW, Muon) or L2 (SGD); not applied to biases and normalization."""
     momentum: FractionBelowOne = 0.9

@@ -175,8 +175,3 @@ def _read_control_groups(root: Path) -> Iterator[int]:
             if most != "max":
                 # Files that were read stay in memory until it is needed.
                 yield max(int(most) - used + int(facts.get(cache, 0)), 0)
-
-
-def is_transforming() -> bool:
-    """Return whether `torch.func` or forward-mode differentiation is at work, which cannot use registered gradients."""
-    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0

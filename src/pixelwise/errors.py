@@ -15,6 +15,7 @@ traceback and exits with code 2.
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from types import TracebackType
@@ -55,6 +56,11 @@ class CheckpointError(PixelwiseError):
 
 class TrainingError(PixelwiseError):
     """A run cannot continue."""
+
+
+def format_command(*words: object) -> str:
+    """Return a command of Pixelwise for a message, with quotes where a shell needs them."""
+    return shlex.join(["pixelwise", *map(str, words)])
 
 
 def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:

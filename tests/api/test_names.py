@@ -13,7 +13,8 @@ from pixelwise.data.formats import FORMATS, detect_format
 from pixelwise.data.synthetic import SYNTHETIC_DATASETS, write_dataset
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.engines import ENGINES, choose_engine
-from pixelwise.inference.tta import TRANSFORMS, make_views
+from pixelwise.inference.predictor import PredictionOptions
+from pixelwise.inference.tta import TRANSFORMS
 from pixelwise.networks import NETWORKS, SegNet, UNet, build_network
 from pixelwise.networks.encoders import build_encoder
 from pixelwise.prediction.output_writer import OutputWriter
@@ -100,7 +101,8 @@ def test_engines() -> None:
 def test_outputs_and_transforms(tmp_path: Path) -> None:
     writer = OutputWriter(folder=tmp_path, kinds=("Labels_PNG", "labels-png"), label_values="Index")  # type: ignore[arg-type]
     assert (writer.kinds, writer.label_values) == (("labels-png",), "index")
-    assert make_views([name.upper() for name in TRANSFORMS]) == make_views(list(TRANSFORMS))
+    options = PredictionOptions(tiling="Blend", tta=tuple(name.upper() for name in TRANSFORMS))  # type: ignore[arg-type]
+    assert (options.tiling, options.tta) == ("blend", TRANSFORMS)
 
 
 def test_arguments_of_commands(make_model: object, cells: Path, tmp_path: Path) -> None:

@@ -260,9 +260,27 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
     np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
 
 
-def test_samples_and_augmentation_are_not_mixed(rgb: Predictor) -> None:
-    with pytest.raises(InvalidArgumentError, match="tta and samples both average predictions"):
-        rgb.predict(image(4, 4), tta=["flips"], samples=3)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tta": ["flips"], "samples": 3}, "tta and samples both average predictions"),
+        ({"tta": "flip"}, r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"),
+        ({"samples": 0}, "samples is 0, but must be at least 1"),
+        ({"samples": 2, "tile_size": 8}, "samples are drawn for the whole image"),
+    ],
+)
+def test_options_that_exclude_each_other_are_an_error(rgb: Predictor, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        rgb.predict(image(4, 4), **options)
+
+
+def test_a_seed_repeats_samples_and_leaves_the_random_state(make_model: MakeModel, tmp_path: Path) -> None:
+    path = make_model(tmp_path / "m", network=NetworkConfig(name="bayesian-segnet", base_channels=4))
+    predictor, state = load(path, device="cpu", precision="fp32"), torch.get_rng_state()
+    one, same, other = (predictor.predict(image(37, 52), samples=3, seed=seed).variance for seed in (7, 7, 8))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(("size", "shown"), [((33, 17), (33, 17)), ((2050, 20), (513, 5))])

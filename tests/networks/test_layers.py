@@ -83,12 +83,12 @@ def test_join():
     assert join_skip(x, skip, "add").flatten().tolist() == [3, 3]
     assert join_skip(x, skip, "concat").flatten().tolist() == [2, 2, 1, 1]
     for skips in get_args(Skips):
-        assert join_skip(x, skip, skips).shape[1] == count_joined_channels(2, skips)
+        assert join_skip(x, skip, skips).shape[1] == count_joined_channels(2, 2, skips)
 
 
 def test_unknown_skips_list_the_choices():
     with pytest.raises(InvalidArgumentError, match=r"unknown skips 'cat'. .*: add, concat, none"):
-        count_joined_channels(4, "cat")
+        count_joined_channels(4, 4, "cat")
 
 
 def test_he_initialization_counts_inputs_of_one_output_pixel():

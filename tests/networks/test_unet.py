@@ -91,6 +91,26 @@ def test_encoder_unet_raises_for_illegal_sizes():
     assert (field.is_local, field.stride, field.min_size, field.size_multiple) == (True, (32, 32), 32, 32)
 
 
+def test_decoder_of_an_encoder_has_its_own_channels():
+    config = NetworkConfig(encoder="resnet18", base_channels=8, max_channels=40)
+    network = build_network(config, in_channels=3, num_classes=2)
+    assert [up.block[-3].out_channels for up in network.up] == [40, 32, 16, 8]  # coarse to fine
+    assert [up.block[0].in_channels for up in network.up] == [40 + 256, 32 + 128, 16 + 64, 8 + 64]
+    assert network(torch.zeros(1, 3, 32, 64)).shape == (1, 2, 32, 64)
+    wide = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
+    assert [up.block[-3].out_channels for up in wide.up] == [256, 128, 64, 64]  # those of the encoder's maps
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [({"skips": "add"}, "skips='add' needs"), ({"upsampling": "switches"}, "upsampling='switches' needs")],
+)
+def test_own_channels_of_a_decoder_need_concatenation(choice, message):
+    config = NetworkConfig(encoder="vgg11", base_channels=8, **choice)
+    with torch.device("meta"), pytest.raises(InvalidArgumentError, match=message):
+        build_network(config, in_channels=3, num_classes=2)
+
+
 def test_stem_needs_same_padding():
     with pytest.raises(InvalidArgumentError, match="stem_stride 2 needs padding='same'"):
         UNet(3, 2, stem_stride=2)

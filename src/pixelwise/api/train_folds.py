@@ -30,7 +30,6 @@ from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation
 from pixelwise.training.distributed import World
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import claim_default_folder
-from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import draw_val_samples
 
 logger = logging.getLogger(__name__)
@@ -59,11 +58,6 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
         started = schedule_start(begun, position, seconds)
         try:
             scores = train_fold(run, options, world, started)
-        except INTERRUPTIONS:
-            logger.info(
-                f"resume all folds with: pixelwise train {run.arguments['dataset'].location} -o {folds.path} --resume"
-            )
-            raise
         except InvalidArgumentError:
             if world.is_first and not folds.folds[0].last_checkpoint.exists():
                 folds.discard()

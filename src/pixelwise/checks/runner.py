@@ -9,7 +9,7 @@ from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Splits, group_by_split
 from pixelwise.data.splits.splits import assign_splits
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, format_command
 from pixelwise.shapes import Size
 
 _MODULES = (files, georeferences, masks, contradicting_masks, images, class_balance, related_images)
@@ -47,16 +47,19 @@ def run_checks(
 
 
 def require_valid_dataset(
-    dataset: Dataset, splits: Splits | None = None, *, is_accepted: Callable[[Finding], bool] = lambda error: False
+    dataset: Dataset,
+    splits: Splits | None = None,
+    *,
+    group_by: str | None = None,
+    is_accepted: Callable[[Finding], bool] = lambda error: False,
 ) -> CheckReport:
     """Run all checks and raise DataError with the first errors, except those that `is_accepted` accepts."""
     report = run_checks(dataset, splits=splits)
     if errors := [error for error in report.errors if not is_accepted(error)]:
         lines = [f"{f.message} {f.fix}" for f in errors[:5]]
         more = [f"(and {len(errors) - len(lines)} more)"] if len(errors) > len(lines) else []
-        hint = (
-            f"List all findings: pixelwise check {dataset.location}. Train without the invalid files: --skip-invalid."
-        )
+        command = format_command("check", *dataset.arguments, *(["--group-by", group_by] if group_by else []))
+        hint = f"List all findings: {command}. Train without the invalid files: --skip-invalid."
         raise DataError("\n".join([*lines, *more, hint]))
     return report
 

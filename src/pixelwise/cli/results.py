@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pixelwise.config import Config, ConfigKey
+from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
 
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
@@ -110,8 +111,13 @@ def print_cross_validation(result: CrossValidationResult, arguments: Mapping[str
 
 
 def print_evaluation(result: "EvaluationResult", arguments: Mapping[str, Any]) -> None:
-    """Print the scores of a dataset and its classes."""
+    """Print the scores of a dataset and its classes, and the threshold that was chosen."""
     print_scores(result.to_dict())
+    if chosen := result.chosen_threshold:
+        scores = ("dice", "sensitivity", "specificity", "precision")
+        listed = ", ".join(f"{name} {_format_score(getattr(chosen, name))}" for name in scores)
+        print(f"threshold with the best {chosen.criterion} on split {chosen.split}: {chosen.threshold} ({listed})")
+        print(f"use it: pixelwise predict {arguments['model']} INPUT -o OUT --threshold {chosen.threshold}")
 
 
 def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -137,6 +143,13 @@ def print_scores(scores: Mapping[str, Any]) -> None:
             values = (_format_score(row[score]) for score in ("iou", "accuracy", "dice"))
             classes.add_row(escape(name), *values, f"{row['pixels']:,}")
         console.print(classes)
+    if binary := scores.get("binary"):
+        table = Table(f"class {escape(binary['name'])}", "value")
+        for name, title in BINARY_SCORES.items():
+            table.add_row(title, _format_score(binary[name]))
+        if scores.get("threshold") is not None:
+            table.add_row("threshold", f"{scores['threshold']}")
+        console.print(table)
 
 
 def print_predictions(report: "PredictReport", arguments: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
+from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
+from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
@@ -23,7 +24,7 @@ from pixelwise.data.io.nodata import ALL_DATA, Nodata
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
-from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
 from pixelwise.errors import (
     DataError,
     InvalidArgumentError,
@@ -86,6 +87,8 @@ class Dataset:
     """Mask values that `label_mapping` gives to a class, although a mask file may declare them as missing data."""
     joined_folders: tuple[Path, ...] = ()
     """The folders of a dataset that was loaded from several; empty for one."""
+    reading_options: tuple[str, ...] = field(default=(), compare=False)
+    """Options with which commands read the folders in the same way, such as `("--format", "voc")`."""
     stats: tuple[SampleStats, ...] = field(default=(), compare=False)
     """Statistics of the samples that `scan.scan_dataset` read."""
 
@@ -119,6 +122,7 @@ class Dataset:
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         description = read_description(root)
+        options = [word for pair in (("--format", format), ("--masks", masks)) if pair[1] for word in pair]
         masks = masks or description.masks
         format = detect_format(root, format or ("folder" if masks else None))
         index = _find_pairs(root, format, masks)
@@ -145,6 +149,7 @@ class Dataset:
             channels=channels,
             description=description,
             nodata=description.nodata,
+            reading_options=tuple(map(str, options)),
             mapped_values=frozenset(v for v in mapping or () if isinstance(v, int)),
         )
 
@@ -157,6 +162,11 @@ class Dataset:
     def location(self) -> str:
         """The folders as words of a command."""
         return shlex.join(map(str, self.folders))
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words of a command that reads the dataset in the same way."""
+        return [*map(str, self.folders), *self.reading_options]
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -223,11 +233,10 @@ class Dataset:
         candidates = self._samples_outside_test()
         figures = [self._draw_figure(sample) for sample in candidates[:: len(candidates) // _NUM_SHOWN_IN_HTML + 1]]
         try:
-            classes = self.classes
             legend = [
-                f'<span style="display:inline-block;width:1em;background:{to_css_color(color)}">&nbsp;</span> '
+                f'<span style="display:inline-block;width:1em;background:{color}">&nbsp;</span> '
                 f"{html.escape(name)}&ensp;"
-                for name, color in zip(classes.names, classes.colors, strict=True)
+                for name, color in list_swatches(self.classes)
             ]
         except READ_ERRORS:  # the figures show it
             legend = []

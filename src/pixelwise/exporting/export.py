@@ -332,7 +332,7 @@ def _describe_tiling(predictor: Predictor) -> dict[str, Any]:
     A tile for rows [a, b), with `a` a multiple of the stride, reads rows [a - top, b + bottom), with the halo rounded
     up to whole strides and clipped to the image. The same holds for columns.
     """
-    geometry = predictor.geometry
+    geometry = predictor.tile_planner.geometry
     if geometry is None:
         return {"exact": False, "reason": "the receptive field is the whole image"}
     (rows, columns), halo = geometry.stride, geometry.halo

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError, PathAccessError
+from pixelwise.errors import InvalidArgumentError, PathAccessError, format_command
 from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
@@ -46,7 +46,7 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
         InvalidArgumentError: the file does not exist, is damaged, or was made from another model.
     """
     path, checksum = get_int8_path(model), read_checksum(model)
-    command = f"'pixelwise quantize {model} DATA'"
+    command = f"'{format_command('quantize', model, 'DATA')}'"
     if not path.exists():
         raise InvalidArgumentError(f"{model} has no int8 file ({path.name}). Create it with {command}.")
     try:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pixelwise.arguments import check_arguments
 from pixelwise.config import LossConfig
 from pixelwise.import_paths import load_import_path
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
@@ -83,6 +84,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
 """The names of `loss.name` in a config, and their functions."""
 
 
+@check_arguments
 def build_loss(config: LossConfig) -> Loss:
     """Build the loss of a config: the main loss plus the weighted Dice and Lovász terms.
 

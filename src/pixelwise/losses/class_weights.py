@@ -3,11 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
+from pixelwise.arguments import NonNegative, check_arguments, describe_value
 from pixelwise.errors import InvalidArgumentError
 
 
+@check_arguments
 def median_frequency_weights(
-    class_pixels: npt.ArrayLike, image_pixels: npt.ArrayLike, power: float = 1.0
+    class_pixels: npt.ArrayLike, image_pixels: npt.ArrayLike, power: NonNegative = 1.0
 ) -> npt.NDArray[np.float64]:
     """Compute ``(median f / f_c) ** power`` for each class: median frequency balancing.
 
@@ -32,12 +34,12 @@ def median_frequency_weights(
         >>> median_frequency_weights([800, 100, 50], [1000, 1000, 500]).round(3)
         array([0.125, 1.   , 1.   ])
     """
-    pixels, totals = np.asarray(class_pixels, np.float64), np.asarray(image_pixels, np.float64)
-    if pixels.shape != totals.shape or pixels.ndim != 1:
+    pixels, totals = _to_counts("class_pixels", class_pixels), _to_counts("image_pixels", image_pixels)
+    if pixels.shape != totals.shape:
         raise InvalidArgumentError(f"class_pixels {pixels.shape} and image_pixels {totals.shape} must both be (K,).")
     if np.any(pixels > totals):
         raise InvalidArgumentError(
-            f"class {int(np.argmax(pixels > totals))} has more pixels than the images that contain it; "
+            f"class {int(np.argmax(pixels > totals))} has more class_pixels than the images that contain it; "
             "image_pixels must count all pixels of those images."
         )
     weights, occurs = np.ones_like(pixels), pixels > 0
@@ -47,7 +49,8 @@ def median_frequency_weights(
     return weights
 
 
-def inverse_log_weights(class_pixels: npt.ArrayLike, power: float = 1.0) -> npt.NDArray[np.float64]:
+@check_arguments
+def inverse_log_weights(class_pixels: npt.ArrayLike, power: NonNegative = 1.0) -> npt.NDArray[np.float64]:
     """Compute ``(1 / ln(1.02 + p_c)) ** power`` for each class, the weights of ENet.
 
     ``p_c`` is the share of class c in all labeled pixels. With power 1, the weights are between 1.4, for a class with
@@ -70,9 +73,18 @@ def inverse_log_weights(class_pixels: npt.ArrayLike, power: float = 1.0) -> npt.
         >>> inverse_log_weights([900, 99, 1]).round(2)
         array([ 1.53,  8.89, 48.12])
     """
-    pixels = np.asarray(class_pixels, np.float64)
-    if pixels.ndim != 1:
-        raise InvalidArgumentError(f"class_pixels must be (K,), not {pixels.shape}.")
+    pixels = _to_counts("class_pixels", class_pixels)
     shares = pixels / max(pixels.sum(), 1)
     weights: npt.NDArray[np.float64] = np.where(pixels > 0, (1 / np.log(1.02 + shares)) ** power, 1.0)
     return weights
+
+
+def _to_counts(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return (K,) float64 numbers of pixels, or raise InvalidArgumentError."""
+    try:
+        counts = np.asarray(values)
+    except (TypeError, ValueError):  # lists of different lengths, tensors of a GPU
+        counts = np.asarray(None)
+    if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "iuf" or not np.all(counts >= 0):
+        raise InvalidArgumentError(f"{name} is {describe_value(values)}, but must be (K,) numbers of at least 0.")
+    return counts.astype(np.float64)

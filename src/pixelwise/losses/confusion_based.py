@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pixelwise.errors import InvalidArgumentError
 from pixelwise.losses.soft_confusion import SoftConfusion, compute_soft_confusion
+from pixelwise.tensors import FRACTION, NON_NEGATIVE, check_number
 
 
 def cross_entropy(
@@ -79,8 +79,7 @@ def focal(
         >>> focal(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # 0.5² · log 2
         tensor(0.1733)
     """
-    if not gamma >= 0:
-        raise InvalidArgumentError(f"gamma is {gamma!r}, but must be at least 0.")
+    gamma = check_number("gamma", gamma, NON_NEGATIVE)
     confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights, gamma)
     return _average_pixels(confusion, class_weights)
 
@@ -164,8 +163,7 @@ def tversky(
         >>> tversky(torch.zeros(1, 2, 2, 2), labels, ignore_index=255, beta=0.7)
         tensor(0.5000)
     """
-    if not 0 <= beta <= 1:
-        raise InvalidArgumentError(f"beta is {beta!r}, but must be in [0, 1].")
+    beta = check_number("beta", beta, FRACTION)
     confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
     return _average_overlaps(confusion, class_weights, beta)
 
@@ -189,7 +187,7 @@ def cross_entropy_and_dice(
         ignore_index: Label of the pixels to ignore.
         class_weights: (K,) factor of each class, or None for 1.
         pixel_weights: (B, H, W) factor of each pixel, not negative, or None for 1.
-        dice_weight: Factor of the Dice term.
+        dice_weight: Factor of the Dice term, at least 0.
 
     Returns:
         The loss as a scalar tensor, float32 (float64 for float64 logits).
@@ -204,6 +202,7 @@ def cross_entropy_and_dice(
         >>> cross_entropy_and_dice(torch.zeros(1, 2, 2, 2), labels, ignore_index=255)  # log 2 + 0.5
         tensor(1.1931)
     """
+    dice_weight = check_number("dice_weight", dice_weight, NON_NEGATIVE)
     confusion = compute_soft_confusion(logits, labels, ignore_index, class_weights, pixel_weights)
     overlap = _average_overlaps(confusion, class_weights, beta=0.5)
     return _average_pixels(confusion, class_weights) + dice_weight * overlap

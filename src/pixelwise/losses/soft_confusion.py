@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelwise.devices import is_transforming
+from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.tensors import DTYPES, can_read_values, check_int, check_tensor, is_transforming
 
 # 1.4 MB of float32 logits at 11 classes.
 _CACHED_PIXELS = 2**15
@@ -32,26 +33,37 @@ class SoftConfusion(NamedTuple):
 def prepare_labels(
     logits: Tensor, labels: Tensor, ignore_index: int, class_weights: Tensor | None, pixel_weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the labels as int64, whether each pixel counts, and its weight, 0 for ignored pixels; all (B, H, W).
+    """Return the labels as int64, whether each pixel counts, and its weight, all (B, H, W); 0 for ignored pixels.
+
+    A GPU would have to be waited for to see a label out of range, so that only the CPU checks the values.
 
     Raises:
-        InvalidArgumentError: The shapes of the four tensors do not match, `logits` are not floating point, or `labels`
-            are.
+        InvalidArgumentError: The four tensors do not match, `logits` are not floating point, `labels` are not integers,
+            or, on the CPU, a label is neither a class nor `ignore_index`.
     """
-    if logits.ndim != 4 or not logits.is_floating_point():
-        raise InvalidArgumentError(f"logits must be (B, K, H, W) of floats, not {tuple(logits.shape)} {logits.dtype}.")
+    check_tensor("logits", logits, "(B, K, H, W)", DTYPES)
+    check_tensor("labels", labels, "(B, H, W)")
+    check_int("ignore_index", ignore_index, low=None)
     batch, num_classes, *size = logits.shape
-    expected = (batch, *size)
-    if labels.is_floating_point() or labels.is_complex():
-        raise InvalidArgumentError(f"labels must be integers, not {labels.dtype}: a cast would truncate fractions.")
-    if labels.shape != expected:
-        raise InvalidArgumentError(f"labels must be (B, H, W) = {expected} like the logits, not {tuple(labels.shape)}.")
-    if class_weights is not None and class_weights.shape != (num_classes,):
-        raise InvalidArgumentError(f"class_weights must be (K,) = ({num_classes},), not {tuple(class_weights.shape)}.")
-    if pixel_weights is not None and pixel_weights.shape != expected:
-        raise InvalidArgumentError(f"pixel_weights must be (B, H, W) = {expected}, not {tuple(pixel_weights.shape)}.")
-    classes = labels.long()
-    valid = classes != ignore_index
+    pixels = (batch, *size)
+    expected = {"labels": (labels, pixels, "(B, H, W)"), "class_weights": (class_weights, (num_classes,), "(K,)")}
+    expected["pixel_weights"] = (pixel_weights, pixels, "(B, H, W)")
+    for name, (given, shape, axes) in expected.items():
+        if given is not None and name != "labels":
+            check_tensor(name, given, axes, DTYPES)
+        if given is not None and (given.shape != shape or given.device != logits.device):
+            raise InvalidArgumentError(
+                f"{name} is {describe_value(given)}, but must be {axes} = {shape} on {logits.device} like the logits."
+            )
+    valid = labels != ignore_index
+    classes = labels.long().masked_fill(~valid, 0)
+    if can_read_values(classes) and classes.numel():
+        lowest, highest = (int(extreme) for extreme in classes.aminmax())
+        if lowest < 0 or highest >= num_classes:
+            raise InvalidArgumentError(
+                f"labels has the value {lowest if lowest < 0 else highest}, but must be 0 to {num_classes - 1} for "
+                f"{num_classes} classes, or ignore_index, which is {ignore_index}."
+            )
     weights = valid.to(torch.promote_types(logits.dtype, torch.float32))
     return classes, valid, weights if pixel_weights is None else weights * pixel_weights.to(weights)
 
@@ -69,7 +81,7 @@ def compute_soft_confusion(
     The class weights are only checked here.
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
-    inputs = logits, classes.masked_fill(~valid, 0).unsqueeze(1), weights.unsqueeze(1), gamma
+    inputs = logits, classes.unsqueeze(1), weights.unsqueeze(1), gamma
     function = _sum_differentiably if is_transforming() else _SoftConfusionFunction.apply
     cross_entropy, true_positive, predicted, true = function(*inputs)
     return SoftConfusion(cross_entropy, true_positive, predicted, true, valid.sum())

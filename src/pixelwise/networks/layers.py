@@ -76,13 +76,13 @@ def find_decoder_names(upsampling: Upsampling, skips: Skips) -> tuple[Upsampling
     return upsampling, find_name("skips", skips, get_args(Skips))
 
 
-def count_joined_channels(channels: int, skips: Skips) -> int:
-    """Return the channels after `join_skip` of two maps with `channels` each."""
-    return 2 * channels if skips == "concat" else channels
+def count_joined_channels(channels: int, skip_channels: int, skips: Skips) -> int:
+    """Return the channels after `join_skip` of a map with `channels` and one of the encoder with `skip_channels`."""
+    return channels + skip_channels if skips == "concat" else channels
 
 
 def join_skip(x: Tensor, skip: Tensor | None, skips: Skips) -> Tensor:
-    """Join the decoder's map (B, C, H, W) with the encoder's map of the same shape."""
+    """Join the decoder's map (B, C, H, W) with the encoder's map of the same size; "add" needs the same channels."""
     if skips == "none" or skip is None:
         return x
     return torch.cat([skip, x], dim=1) if skips == "concat" else skip + x

@@ -30,6 +30,7 @@ def _build_unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn
         from pixelwise.networks.encoders import build_encoder
 
         encoder = build_encoder(config.encoder, in_channels=in_channels)
+        decoder |= {"base_channels": config.base_channels, "max_channels": config.max_channels}
         return EncoderUNet(in_channels, num_classes, encoder=encoder, **decoder)
     return UNet(
         in_channels,

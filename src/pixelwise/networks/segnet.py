@@ -95,7 +95,7 @@ class DecoderStage(nn.Module):
         self.skips: Skips = skips
         self.up = build_upsampling(upsampling, channels[0], channels[0])
         self.unpool = build_unpooling(upsampling)
-        layers = build_conv_bn_relu([count_joined_channels(channels[0], skips), *channels[1:]])
+        layers = build_conv_bn_relu([count_joined_channels(channels[0], channels[0], skips), *channels[1:]])
         self.convolutions = nn.Sequential(*layers[: -2 if classify else None])
         self.dropout = build_dropout(dropout)
 

@@ -80,8 +80,8 @@ class Down(nn.Module):
 class Up(nn.Module):
     """A step of the expanding path: transposed 2x2 convolution, concatenation of the skip, then a double convolution.
 
-    `upsampling` and `skips` select alternatives. Unpadded convolutions shrink the maps, so the skip and the switches
-    are cropped to the size of the upsampled map.
+    The map has as many channels as the skip, or `out_channels`. `upsampling` and `skips` select alternatives. Unpadded
+    convolutions shrink the maps, so the skip and the switches are cropped to the size of the upsampled map.
     """
 
     def __init__(
@@ -92,13 +92,16 @@ class Up(nn.Module):
         normalization: Normalization,
         upsampling: Upsampling,
         skips: Skips,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
+        out_channels = out_channels or skip_channels
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
-        self.up = build_upsampling(upsampling, in_channels, skip_channels)
+        self.up = build_upsampling(upsampling, in_channels, out_channels)
         self.unpool = build_unpooling(upsampling)
-        self.block = DoubleConv(count_joined_channels(skip_channels, skips), skip_channels, padding, normalization)
+        joined_channels = count_joined_channels(out_channels, skip_channels, skips)
+        self.block = DoubleConv(joined_channels, out_channels, padding, normalization)
 
     def forward(self, x: Tensor, switches: Tensor | None, skip: Tensor | None) -> Tensor:
         """Return the finer map."""
@@ -236,13 +239,16 @@ class UNet(nn.Module):
 class EncoderUNet(nn.Module):
     """U-Net's expanding path on the maps of any encoder, instead of its contracting path.
 
-    Each step up halves the stride and has as many output channels as the encoder's map there. The last layer unfolds
-    the remaining stride of the finest map (2 for ResNet, 4 for ConvNeXt), as with `stem_stride` of `UNet`.
+    Each step up halves the stride and has as many output channels as the encoder's map there, or `base_channels` at
+    the finest map and twice as many at each coarser one. The last layer unfolds the remaining stride of the finest map
+    (2 for ResNet, 4 for ConvNeXt), as with `stem_stride` of `UNet`.
 
     Args:
         in_channels: C of the images, equal to that of the encoder.
         num_classes: K of the logits.
         encoder: Network that returns maps with strides that double; see `encoders.py`.
+        base_channels: Channels of the finest map of the expanding path; None for those of the encoder's maps.
+        max_channels: Largest number of channels with `base_channels`.
         normalization: "none", "batch" or "group", in the expanding path.
         upsampling: As in `UNet`; "switches" needs an encoder with 2x2 max poolings (VGG).
         skips: As in `UNet`.
@@ -264,6 +270,8 @@ class EncoderUNet(nn.Module):
         num_classes: int,
         *,
         encoder: "Encoder",
+        base_channels: int | None = None,
+        max_channels: int = 512,
         normalization: Normalization = "batch",
         upsampling: Upsampling = "transposed",
         skips: Skips = "concat",
@@ -281,13 +289,20 @@ class EncoderUNet(nn.Module):
                 "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
                 "choose another upsampling for this encoder."
             )
+        if base_channels and (self.skips == "add" or self.upsampling == "switches"):
+            choice = "skips='add'" if self.skips == "add" else "upsampling='switches'"
+            raise InvalidArgumentError(
+                f"{choice} needs as many channels as the encoder's maps; leave base_channels out."
+            )
         self.encoder = encoder
         self.size_multiple, self.finest_stride = strides[-1], strides[0]
+        # Fine to coarse; the coarsest map is the encoder's.
+        widths = [min(base_channels * 2**i, max_channels) if base_channels else c for i, c in enumerate(channels[:-1])]
         self.up = nn.ModuleList(
-            Up(coarse, fine, "same", normalization, self.upsampling, self.skips)
-            for fine, coarse in list(itertools.pairwise(channels))[::-1]
+            Up(coarse, skip, "same", normalization, self.upsampling, self.skips, width)
+            for coarse, skip, width in list(zip([*widths[1:], channels[-1]], channels, widths, strict=False))[::-1]
         )
-        self.classify = nn.Conv2d(channels[0], num_classes * self.finest_stride**2, 1)
+        self.classify = nn.Conv2d(widths[0], num_classes * self.finest_stride**2, 1)
         initialize_he(self.up)
         initialize_he(self.classify)
         initialize_blocks_equally(self.classify, self.finest_stride)

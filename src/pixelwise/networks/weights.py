@@ -21,7 +21,8 @@ from torchvision import models
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, ModelFileError, PathAccessError, PathNotFoundError, find_name
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
-from pixelwise.networks.encoders import Encoder, TimmEncoder
+from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
+from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.segnet import SegNet
 
@@ -249,7 +250,7 @@ def build_classifier(
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
     """
-    is_timm = name.startswith("timm:")
+    is_timm = is_timm_name(name)
     find = _find_in_timm if is_timm else _find_in_torchvision
     classifier, download, url = find(name.removeprefix("timm:"), num_classes)
     report = None
@@ -281,7 +282,7 @@ _Published = tuple[Classifier, Callable[[], Mapping[str, Tensor]], str]
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
     choices = models.list_models(module=models)
-    name = find_name("classifier", name, [*choices, *([f"timm:{name}"] if timm.is_model(name) else [])])
+    name = find_name("classifier", name, choices)
     weights = models.get_model_weights(name).DEFAULT
     options: dict[str, bool] = {}
     if name in ("googlenet", "inception_v3"):
@@ -317,6 +318,9 @@ def _find_in_timm(name: str, num_classes: int) -> _Published:
         std=tuple(published.std),
     )
     url = hub if published.hf_hub_id else str(published.url or "")
+    network = classifier.network
+    if packaged := PACKAGED_WEIGHTS.get(architecture):
+        return classifier, lambda: read_packaged_weights(packaged, network), packaged.url
     return classifier, lambda: timm.create_model(name, pretrained=True).state_dict(), url
 
 
@@ -508,13 +512,24 @@ def _check_same_network(
     reshaped = [name for name in own if name in tensors and tuple(tensors[name].shape) != expected[name]]
     if not unmatched and not reshaped:
         return
-    keys = [k for k in NetworkConfig.__dataclass_fields__ if getattr(ours.network, k) != getattr(theirs.network, k)]
+    if ours.network.name != theirs.network.name:
+        raise InvalidArgumentError(
+            f"the model is a {theirs.network.name!r}, but the config asks for a {ours.network.name!r}. Omit "
+            f"network.name (--network) to train a {theirs.network.name!r}, or training.init_from (--init-from) to "
+            f"train a {ours.network.name!r} from scratch."
+        )
+    names = [name for name in NetworkConfig.__dataclass_fields__ if name != "encoder_weights"]  # of the start only
+    keys = [name for name in names if getattr(ours.network, name) != getattr(theirs.network, name)]
     changes = ", ".join(
-        f"network.{key} is {getattr(theirs.network, key)!r} there, {getattr(ours.network, key)!r} here" for key in keys
+        f"network.{key} is {getattr(theirs.network, key)!r} in the model, but {getattr(ours.network, key)!r} in the "
+        f"config"
+        for key in keys
     )
+    count = len(unmatched) + len(reshaped)
     raise InvalidArgumentError(
-        f"the networks differ: {changes or 'the tensors do not match'} ({len(unmatched) + len(reshaped)} tensors "
-        f"do not fit, such as {[*unmatched, *reshaped][0]}); leave the network section out to use that of the model."
+        f"{changes or 'the networks have other tensors'} ({count} tensors do not fit, such as "
+        f"{[*unmatched, *reshaped][0]}). Omit {', '.join(f'network.{key}' for key in keys) or 'the network section'} "
+        f"to use the network of the model."
     )
 
 

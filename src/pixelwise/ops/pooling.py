@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import can_read_values, check_int, check_map, check_size, check_tensor, get_memory_format
 from pixelwise.ops.kernels import registration
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
+from pixelwise.tensors import can_read_values, check_int, check_map, check_size, check_tensor, get_memory_format
 
 _MAX_KERNEL_SIZE = 15
 """A byte can number the positions of windows up to 15x15."""

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import DTYPES, check_int, check_map, check_pair, check_size, check_tensor, get_memory_format
 from pixelwise.ops.upsampling import unpool_bed_of_nails
 from pixelwise.shapes import Size, compute_conv_side, compute_transposed_conv_side
+from pixelwise.tensors import DTYPES, check_int, check_map, check_pair, check_size, check_tensor, get_memory_format
 
 
 class ConvArguments(NamedTuple):

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from pixelwise.arguments import convert, describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.ops.checks import DTYPES, check_int, check_map, check_pair, check_size, get_memory_format
 from pixelwise.shapes import Size
+from pixelwise.tensors import DTYPES, check_int, check_map, check_pair, check_size, get_memory_format
 
 InterpolationMode = Literal["nearest", "bilinear", "bicubic"]
 _MODES = get_args(InterpolationMode)

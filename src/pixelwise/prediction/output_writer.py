@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-import numpy as np
-
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
+from pixelwise.data.visualization import OPACITY, OverlayStyle
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
@@ -74,6 +73,8 @@ class OutputWriter:
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    overlay_style: OverlayStyle = "fill"
+    opacity: float = OPACITY
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
     manifest: OutputManifest = field(default=cast(OutputManifest, None))
@@ -85,6 +86,13 @@ class OutputWriter:
         kinds = (find_name("output", kind, (*ENCODERS, *SUMMARY_FILES)) for kind in self.kinds)
         self.kinds = tuple(dict.fromkeys(kinds))
         self.label_values = find_name("label values", self.label_values, get_args(LabelValues))
+        self.overlay_style = find_name("overlay style", self.overlay_style, get_args(OverlayStyle))
+        if not 0 <= self.opacity <= 1:
+            raise InvalidArgumentError(f"--opacity is {self.opacity}. Expected a number from 0 to 1, such as 0.5.")
+        if self.overlay_style == "outline" and self.opacity != OPACITY:
+            raise InvalidArgumentError(
+                "--opacity is for filled overlays; outlines are opaque. Omit it, or use --overlay-style fill."
+            )
         require_min_area(self.min_area)
 
     @property
@@ -167,10 +175,8 @@ class OutputWriter:
             prediction: the prediction for them.
             missing: (H, W) bool of the pixels without data, which belong to no class.
         """
-        labels = self._postprocess(prediction)
-        if missing is not None and self.classes is not None:
-            labels = np.where(missing, self.classes.ignore_index, labels).astype(self.classes.dtype)
-        labeled = self._label(item, labels)
+        assert self.classes is not None, "begin was not called"
+        labeled = self._label(item, self.classes.ignore_missing(self._postprocess(prediction), missing))
         paths = self.list_paths(item)
         for kind, path in paths.items():
             self.manifest.write(path, ENCODERS[kind][1](path, labeled, image, prediction))
@@ -259,12 +265,15 @@ class OutputWriter:
         assert self.classes is not None, "begin was not called"
         needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
         place, tags = item.read_place() if needs_place else (None, ())
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
+        return self._style(LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags))
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
         name = (item.stem / f"{format_frame_stem(number)}.png").as_posix()
-        return LabeledImage(labels, self.classes, name, label_values=self.label_values)
+        return self._style(LabeledImage(labels, self.classes, name))
+
+    def _style(self, labeled: LabeledImage) -> LabeledImage:
+        return replace(labeled, label_values=self.label_values, overlay_style=self.overlay_style, opacity=self.opacity)
 
     def _list_summary_paths(self) -> dict[str, Path]:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}

@@ -114,7 +114,7 @@ def global_predictor(predictors: Callable[[str], Predictor]) -> Predictor:
 
 
 def test_a_global_network_is_blended_with_a_seam_score(global_predictor: Predictor) -> None:
-    assert global_predictor.geometry is None
+    assert global_predictor.tile_planner.geometry is None
     prediction = global_predictor.predict(image(40, 40), tile_size=8)
     assert prediction.labels.shape == (40, 40)
     assert prediction.seam_score == pytest.approx(1, abs=0.2)  # noise has no seams

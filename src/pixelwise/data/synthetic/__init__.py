@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.synthetic.canvas import require_valid_request
 from pixelwise.data.synthetic.cells import CELL_COLORS, CELL_NAMES, cell_image
 from pixelwise.data.synthetic.streets import STREET_COLORS, STREET_NAMES, street_scene

@@ -14,7 +14,7 @@ from pixelwise.devices import Precision
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tiling.plan import TilePlan, choose_tile_size, plan_tiles
 from pixelwise.networks import Segmenter
-from pixelwise.networks.geometry import NetworkGeometry
+from pixelwise.networks.geometry import NetworkGeometry, trace_geometry
 from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta, find_tensors
 from pixelwise.shapes import Size
 
@@ -46,8 +46,6 @@ class TilePlanner:
     """Its network is the one that runs, or the one from which an engine's network was made."""
     channels: int
     precision: Precision
-    geometry: NetworkGeometry | None
-    """None: the network depends on the whole image, so it has no exact tiles."""
 
     def is_whole(self, size: Size) -> bool:
         """Return whether an image of `size` is predicted without tiles."""
@@ -86,6 +84,15 @@ class TilePlanner:
             if math.prod(plan.max_input_size) <= max_pixels:  # tiles at the sample's border read less than inner ones
                 break
         return plan
+
+    @cached_property
+    def geometry(self) -> NetworkGeometry | None:
+        """Geometry of the network; None if its receptive field is global, so that no tile is exact."""
+        try:
+            geometry = trace_geometry(self.module.network, in_channels=self.channels)
+        except InvalidArgumentError:  # an operator without a geometry rule
+            return None
+        return geometry if geometry.is_local else None
 
     @property
     def blend_tile_size(self) -> Size:

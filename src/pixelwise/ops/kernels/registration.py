@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.devices import is_transforming
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops import kernels
-from pixelwise.ops.checks import get_memory_format
 from pixelwise.ops.kernels import cpu
 from pixelwise.shapes import Size, compute_pooled_size
+from pixelwise.tensors import get_memory_format, is_transforming
 
 _LIBRARY = torch.library.Library("pixelwise", "DEF")  # type: ignore[no-untyped-call]
 _POOL = "max_pool_with_switches"

@@ -1,19 +1,20 @@
-"""Input checks shared by operators, losses and networks: maps (B, C, H, W), and sizes as one number or a pair.
+"""Checks of tensors and sizes, shared by operators, losses and networks.
 
-They read attributes of tensors and no values, so that they work on every device, in compiled and exported graphs and
-under the transforms of `torch.func`. `can_read_values` says where values can be read.
+The checks read attributes of tensors and no values, so that they work on every device, in compiled and exported graphs
+and under the transforms of `torch.func`. `can_read_values` says where values can be read.
 """
 
+import math
 from numbers import Integral
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from pixelwise.arguments import Range, describe_value
-from pixelwise.devices import is_transforming
+from pixelwise.arguments import Range, convert, describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.shapes import Size
+
+NON_NEGATIVE, FRACTION = Range(ge=0), Range(ge=0, le=1)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -53,17 +54,31 @@ def can_read_values(x: Tensor) -> bool:
     return x.is_cpu and not torch.compiler.is_compiling() and not is_transforming() and type(x) is Tensor
 
 
-def check_int(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+def is_transforming() -> bool:
+    """Return whether `torch.func` or forward-mode differentiation is at work, which cannot use registered gradients."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def check_int(name: str, value: Any, low: int | None = 1, high: int | None = None) -> int:
     """Return an integer from `low` to `high`, or raise InvalidArgumentError; sides of traced images pass."""
-    if isinstance(value, torch.SymInt) or (type(value) is int and low <= value and (high is None or value <= high)):
+    if type(value) is int and (low is None or low <= value) and (high is None or value <= high):
+        return value
+    if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     if not isinstance(value, bool) and isinstance(value, Integral) and int(value) in Range(ge=low, le=high):
         return int(value)
-    legal = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
-    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {legal}.")
+    legal = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
+    raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be an integer{legal}.")
 
 
-def check_pair(name: str, value: Any, low: int = 1, high: int | None = None) -> Size:
+def check_number(name: str, value: Any, legal: Range) -> float:
+    """Return a finite number in a range, or raise InvalidArgumentError."""
+    if type(value) is float and value in legal and value < math.inf:
+        return value
+    return float(convert(value, Annotated[float, legal], name))
+
+
+def check_pair(name: str, value: Any, low: int = 1, high: int | None = None) -> tuple[int, int]:
     """Return (height, width) from one number for both or a pair, each from `low` to `high`."""
     if isinstance(value, tuple | list) and len(value) == 2:
         return check_int(name, value[0], low, high), check_int(name, value[1], low, high)
@@ -73,7 +88,7 @@ def check_pair(name: str, value: Any, low: int = 1, high: int | None = None) -> 
     return number, number
 
 
-def check_size(name: str, value: Any) -> Size:
+def check_size(name: str, value: Any) -> tuple[int, int]:
     """Return (height, width) from a pair of integers of at least 1."""
     if isinstance(value, tuple | list) and len(value) == 2:
         return check_int(name, value[0]), check_int(name, value[1])
