@@ -42,7 +42,8 @@ CONFIGS = st.builds(
     ),
     network=st.builds(
         NetworkConfig,
-        name=st.sampled_from(["unet", "fcn-8s", "null", "1e3", "yes", "a: b", "# c"]),
+        name=st.sampled_from(["unet", "fcn-8s", "a:b", "my module:Net"]),
+        encoder=st.sampled_from([None, "resnet34", "null", "1e3", "yes", "a: b", "# c"]),
         base_channels=st.integers(1, 512),
         depth=st.integers(1, 8),
         max_channels=st.integers(512),

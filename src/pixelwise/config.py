@@ -25,23 +25,35 @@ from pixelwise.arguments import (
     Fraction,
     FractionBelowOne,
     Index,
+    Names,
     NonNegative,
     OpenFraction,
     Positive,
     PositiveFraction,
     Range,
     convert,
+    get_limit,
     get_members,
-    get_range,
 )
 from pixelwise.errors import InvalidArgumentError, convert_os_error, describe_cause, unknown_name
+
+_FORMATS = (
+    *("folder", "voc", "camvid", "cityscapes", "ade20k", "nnunet", "huggingface", "webdataset", "coco", "cvat"),
+    *("labelme", "supervisely", "yolo"),
+)
+_NETWORKS = (
+    *("unet", "unet-paper", "segnet", "bilinear-interpolation", "segnet-basic", "segnet-basic-encoder-addition"),
+    *("segnet-basic-single-channel-decoder", "fcn-basic", "fcn-basic-no-addition", "fcn-basic-no-dim-reduction"),
+    *("fcn-basic-no-addition-no-dim-reduction", "bayesian-segnet", "bayesian-segnet-basic", "fcn", "fcn-32s"),
+    *("fcn-16s", "fcn-8s", "fcn-paper", "fcn-alexnet"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """The dataset: format, splits, sample size and cache."""
 
-    format: str | None = None
+    format: Annotated[str, Names(kind="format", names=_FORMATS)] | None = None
     """Dataset format, a name of `pixelwise.data.formats.FORMATS`; None: detected."""
     masks: str | None = None
     """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
@@ -71,7 +83,7 @@ class DataConfig:
 class NetworkConfig:
     """The network and its size."""
 
-    name: str = "unet"
+    name: Annotated[str, Names(kind="network", names=_NETWORKS, has_import_paths=True)] = "unet"
     """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
     """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet. With an
@@ -455,7 +467,7 @@ _HINTS: dict[str, dict[str, Any]] = {
     for f in dataclasses.fields(Config)
     if f.default_factory is not dataclasses.MISSING and f.compare
 }
-"""Section → key → annotation, with its `Range`."""
+"""Section → key → annotation, with its `Range` or `Names`."""
 
 
 def _docs(section: type) -> dict[str, str]:
@@ -511,8 +523,8 @@ def _build(start: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
 def _legal_text(hint: Any) -> str:
     (part,) = get_members(hint)
     origin, arguments = typing.get_origin(part), typing.get_args(part)
-    if legal := get_range(part):
-        text = str(legal)
+    if limit := get_limit(part):
+        text = str(limit)
     elif origin is Literal:
         text = _listed(arguments)
     elif origin is tuple:
@@ -534,7 +546,7 @@ def _schema_of(hint: Any) -> dict[str, Any]:
     else:
         plain = arguments[0] if origin is Annotated else part
         schema = {"type": {int: "integer", float: "number", bool: "boolean", str: "string"}[plain]}
-    if legal := get_range(part):
+    if isinstance(legal := get_limit(part), Range):
         names = {"minimum": legal.ge, "exclusiveMinimum": legal.gt, "maximum": legal.le, "exclusiveMaximum": legal.lt}
         schema |= {name: limit for name, limit in names.items() if limit is not None}
     return schema if part is hint else {"anyOf": [schema, {"type": "null"}]}

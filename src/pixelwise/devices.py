@@ -28,14 +28,14 @@ def choose_device(name: str = "auto") -> torch.device:
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }
-    if name == "auto":
+    kind, colon, index = name.lower().partition(":")
+    if kind == "auto" and not colon:
         return torch.device(next(kind for kind, count in counts.items() if count))
-    kind, colon, index = name.partition(":")
     if kind not in counts or (colon and not index.isdecimal()):
         raise InvalidArgumentError(f"Unknown device {name!r}. Choose auto, cpu, cuda, cuda:1 or mps.")
     if int(index or 0) >= counts[kind]:
         raise InvalidArgumentError(f"Device {name!r} is not available on this computer. Use --device auto or cpu.")
-    return torch.device(name)
+    return torch.device(name.lower())
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -17,12 +17,18 @@ import difflib
 import errno
 import json
 import os
+import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ContextDecorator, contextmanager
 from types import TracebackType
+from typing import TypeVar, cast
 
 import yaml
+
+Name = TypeVar("Name", bound=str)
+
+_MAX_LISTED = 100
 
 
 class PixelwiseError(Exception):
@@ -79,18 +85,42 @@ def explain_missing_extra(what: str, package: str, extra: str) -> Iterator[None]
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InvalidArgumentError:
-    """Return the error for a name that is not in a table, with the choices and the nearest one."""
+    """Return the error for a name that is not in a table, with the nearest one and the choices, if they are few."""
     known = sorted(choices)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(known) > _MAX_LISTED:
+        similar = difflib.get_close_matches(str(name), known, n=8, cutoff=0.0)
+        return InvalidArgumentError(f"Unknown {kind} {name!r}.{hint} Nearest of {len(known)}: {', '.join(similar)}.")
     return InvalidArgumentError(f"Unknown {kind} {name!r}.{hint} Choose one of: {', '.join(known)}.")
 
 
-def require_known(kind: str, names: Iterable[str], choices: Collection[str]) -> None:
-    """Raise `unknown_name` for the first name that is not among the choices."""
-    for name in names:
-        if name not in choices:
-            raise unknown_name(kind, name, choices)
+def find_name(kind: str, name: Name, choices: Iterable[str]) -> Name:
+    """Return the choice with a name, in any case and with or without hyphens, underscores and blanks.
+
+    Raises:
+        InvalidArgumentError: No choice has the name, or several have it and none is written exactly like it.
+
+    Example:
+        >>> find_name("network", "FCN_8s", ["fcn-8s", "unet"])
+        'fcn-8s'
+    """
+    known = list(choices)
+    if name in known:
+        return name
+    alike = [choice for choice in known if simplify_name(choice) == simplify_name(name)]
+    if len(alike) > 1:
+        raise InvalidArgumentError(
+            f"{kind} {name!r} can be {' or '.join(map(repr, alike))}. Write one of them exactly."
+        )
+    if not alike:
+        raise unknown_name(kind, name, known)
+    return cast(Name, alike[0])
+
+
+def simplify_name(name: object) -> str:
+    """Return a name in lower case, without hyphens, underscores and blanks."""
+    return re.sub(r"[-_\s]", "", str(name)).casefold()
 
 
 _OS_FAULTS: Mapping[int, tuple[str, str]] = {

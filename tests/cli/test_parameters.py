@@ -14,7 +14,7 @@ import typer
 from pixelwise import api
 from pixelwise.api.options import Argument, Option
 from pixelwise.cli import main
-from pixelwise.cli.parameters import derive_parameters, describe_error
+from pixelwise.cli.parameters import derive_parameters, describe_error, union_parts
 from pixelwise.cli.results import PRINTERS
 
 Capture = pytest.CaptureFixture[str]
@@ -121,18 +121,13 @@ def test_each_command_gets_the_arguments_of_its_function(name: str, monkeypatch:
 def checked_options() -> Iterator[tuple[str, str, int]]:
     """Yield command, option and number of values for all options whose values Typer checks."""
     for command, built in typer.main.get_command(main.app).commands.items():  # type: ignore[attr-defined]
-        signature = inspect.signature(built.callback).parameters
+        parameters = inspect.signature(main.COMMANDS[command][0]).parameters
         for parameter in built.params:
-            if parameter.name in signature and parameter.name not in ("verbose", "quiet"):
-                parts = parts_of(signature[parameter.name].annotation)
-                if {int, float, Literal} & {get_origin(part) or part for part in parts}:
+            if parameter.name in parameters:
+                hint = get_args(parameters[parameter.name].annotation)[0]
+                kinds = {get_origin(part) or part for part in union_parts(hint)}
+                if kinds <= {int, float, tuple, Literal}:
                     yield command, max(parameter.opts, key=len), parameter.nargs
-
-
-def parts_of(hint: Any) -> list[Any]:
-    """Return a type and all types in it."""
-    inside = () if get_origin(hint) is Literal else get_args(hint)
-    return [hint, *(part for one in inside for part in parts_of(one))]
 
 
 def get_refusal(capsys: Capture, *arguments: str) -> str:

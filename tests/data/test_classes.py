@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.data.classes import (
-    GRAY,
     Classes,
     ValueRange,
     classes_from_dict,
     classes_from_values,
-    default_colors,
+    find_foreground,
     ignore_index_for,
     mask_values,
     pack_color,
 )
+from pixelwise.data.colors import GRAY, PALETTE, choose_colors
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import DataError
 
@@ -68,8 +68,8 @@ def test_other_ids_are_compacted_in_ascending_order() -> None:
 
 
 def test_the_class_of_0_is_gray_without_names() -> None:
-    assert classes_from_values([3, 0, 7]).colors == (GRAY, *default_colors(3)[1:])
-    assert classes_from_values([1, 3, 7]).colors == default_colors(3)
+    assert classes_from_values([3, 0, 7]).colors == (GRAY, *PALETTE[:2])
+    assert classes_from_values([1, 3, 7]).colors == PALETTE[:3]
 
 
 @pytest.mark.parametrize("values", [[], [255]])
@@ -102,8 +102,8 @@ def codings(draw: st.DrawFn) -> Classes:
     mapping = draw(st.dictionaries(keys, st.integers(0, 4), min_size=1, max_size=12))
     found = sorted(set(mapping.values()))
     return Classes(
-        names=tuple(f"Class {i}" for i in found),
-        colors=default_colors(len(found)),
+        names=tuple(f"class {i}" for i in found),
+        colors=choose_colors([f"class {i}" for i in found]),
         label_mapping={value: found.index(index) for value, index in mapping.items()},
         ignore=tuple(draw(st.sets(keys, max_size=3)) - mapping.keys()),
         coding="rgb" if rgb else "index",
@@ -249,6 +249,9 @@ def test_colors_are_packed() -> None:
     assert mask_values(np.array([[255]], np.uint8), "rgb").tolist() == [[0xFFFFFF]]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 19, 256])
-def test_default_colors_are_distinct(count: int) -> None:
-    assert len(set(default_colors(count))) == count
+@pytest.mark.parametrize(
+    ("names", "foreground"),
+    [(("background", "other"), 1), (("defect", "other"), 0), (("road", "sky"), 1), (("a", "b", "background"), None)],
+)
+def test_the_foreground_is_the_class_that_is_no_background(names: tuple[str, ...], foreground: int | None) -> None:
+    assert find_foreground(names) == foreground

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.classes import MAX_FOUND_CLASSES
+from pixelwise.data.classes import MAX_FOUND_CLASSES, classes_from_dict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample_stats import SampleStats
@@ -154,6 +154,18 @@ def test_declared_classes_and_channels_stay(tmp_path: Path) -> None:
     assert dataset.classes.names == ("a", "b")
     assert dataset.channels == 1
     assert dataset.declared_classes is not None
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.6, 1), (0.4, None)])
+def test_a_class_named_background_is_one_if_it_fills_most_pixels(
+    tmp_path: Path, share: float, expected: int | None
+) -> None:
+    mask = np.zeros((10, 10), np.uint8)
+    mask[: round(10 * share)] = 1
+    classes = scan(tmp_path, {"a": (noise(10, 10, 3), mask)}, "names: [defect, other]").classes
+    assert (classes.background, classes.majority) == (expected, expected)
+    assert classes_from_dict(classes.to_dict()).background == expected
+    assert scan(tmp_path / "b", {"a": (noise(10, 10, 3), mask)}, "names: [defect, metal]").classes.background is None
 
 
 def test_masks_of_too_many_values_have_no_classes(tmp_path: Path) -> None:

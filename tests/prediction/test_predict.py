@@ -269,6 +269,31 @@ def test_annotation_files_are_read_back_as_the_labels(noisy: Path, photos: Path,
         np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
 
 
+@pytest.mark.parametrize("options", [{}, {"opacity": 0.9}, {"overlay_style": "outline"}])
+def test_overlays_show_the_background_of_a_photo_exactly(
+    options: dict[str, Any], make_model: Callable[..., Path], shared_data: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "car", "road"]})
+    photo = next(sample.image_path for sample in Dataset.load(shared_data / "camvid").samples)
+    predict(model, [photo], tmp_path / "out", save=["labels-png", "overlay"], device="cpu", **options)
+    pixels, labels = read_image(photo), read_mask(tmp_path / "out" / f"{photo.stem}.png")
+    overlay = read_image(tmp_path / "out" / f"{photo.stem}_overlay.png")[: len(pixels)]
+    assert 0.05 < (labels == 0).mean() < 0.95
+    np.testing.assert_array_equal(overlay[labels == 0], pixels[labels == 0])
+    assert (overlay[labels != 0] != pixels[labels != 0]).any(-1).mean() > 0.01
+
+
+def test_an_overlay_of_another_opacity_is_another_request(model: Path, photos: Path, tmp_path: Path) -> None:
+    def draw(*save: str, opacity: float) -> PredictReport:
+        return predict(model, [photos / "one.png"], tmp_path / "out", save=save, opacity=opacity, device="cpu")
+
+    draw("labels", opacity=0.5)
+    draw("labels", opacity=0.3)  # labels do not depend on it
+    predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"opacity was 0\.5 and is 0\.3"):
+        predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], opacity=0.3, device="cpu")
+
+
 def test_postprocessing_changes_labels_and_not_probabilities(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "probabilities", "table"]
     for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):

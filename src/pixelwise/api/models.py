@@ -110,6 +110,10 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     threshold: Threshold = None,
+    choose_threshold: Annotated[
+        Literal["dice", "youden"] | None,
+        Option(help="Also find the threshold with the best score, on val unless --split names another."),
+    ] = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
@@ -126,6 +130,9 @@ def evaluate(
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
+        choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
+            (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
+            the threshold to `predict`.
         format: Dataset format; None: detected.
         masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
@@ -159,10 +166,18 @@ def evaluate(
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
+    request |= {"choose_threshold": choose_threshold}
     (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
+    if choose_threshold:
+        predictor.require_two_classes()
+        split = split or "val"
     dataset = load_datasets(to_paths(data), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    if choose_threshold and chosen == "test":
+        logger.warning(
+            "The threshold is chosen on the test split, so scores there with it are too high. Use --split val."
+        )
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
@@ -177,9 +192,14 @@ def evaluate(
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
-    scores = counts.compute_scores(predictor.classes.names)
-    location = " ".join(map(str, to_paths(data)))
-    result = EvaluationResult.from_scores(scores, split=chosen, model=str(model), data=location)
+    result = EvaluationResult.from_scores(
+        counts.compute_scores(predictor.classes.names),
+        split=chosen,
+        model=str(model),
+        data=" ".join(map(str, to_paths(data))),
+        threshold=threshold,
+        chosen_threshold=counts.choose_threshold(choose_threshold, chosen) if choose_threshold else None,
+    )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     return result
@@ -213,6 +233,10 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    overlay_style: Annotated[
+        Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
+    ] = "fill",
+    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -246,6 +270,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        overlay_style: Overlays show each region in its color ("fill"), or only its outline.
+        opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
@@ -287,6 +313,8 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        overlay_style=overlay_style,
+        opacity=opacity,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(

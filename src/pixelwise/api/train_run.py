@@ -218,8 +218,11 @@ def load_exclusions(folder: RunFolder, options: TrainOptions) -> tuple[Exclusion
 
 
 def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
-    """Raise CheckpointError if the dataset has other classes than the run."""
-    if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
+    """Raise CheckpointError if the dataset has other classes than the run; they may have other colors."""
+    if not folder.classes.exists():
+        return
+    stored, now = yaml.safe_load(folder.classes.read_text()) or {}, data.classes.to_dict()
+    if any(stored.get(key) != now[key] for key in ("names", "label_mapping", "ignore", "coding")):
         raise CheckpointError(
             f"The classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
             f"Restore them, or start a new run."

@@ -11,7 +11,6 @@ from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
 from pixelwise.data.class_names import find_similar_names
-from pixelwise.data.classes import BACKGROUND_NAMES
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
@@ -124,19 +123,10 @@ def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
         return
     if context.is_misread:
         return
-    only_background = {_find_background(context)}
+    only_background = {context.classes.background}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
     yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
-
-
-def _find_background(context: CheckContext) -> int | None:
-    """Return the class named background; without declared names, 0 if there is one other value."""
-    names = [name.strip().lower() for name in context.classes.names]
-    named = [index for index, name in enumerate(names) if name in BACKGROUND_NAMES]
-    if not named and not context.has_declared_classes and len(names) == 2 and names[0] == "0":
-        return 0
-    return named[0] if named else None
 
 
 def _check_tiny_objects(context: CheckContext) -> Iterator[Finding]:

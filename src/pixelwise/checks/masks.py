@@ -8,7 +8,8 @@ import numpy as np
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.class_names import format_key
-from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
+from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES
+from pixelwise.data.colors import BLACK, Color, choose_colors, is_light
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
@@ -372,9 +373,16 @@ def _suggest_description(total: Counter[int], file: str) -> str:
             f"This many colors are the result of JPEG compression or interpolation: save the original masks "
             f"again as PNG. Then write this into {file}, with the {len(kept)} most frequent colors:"
         )
-    colors = [[v >> 16 & 255, v >> 8 & 255, v & 255] for v in sorted(kept)]
-    names = ", ".join(f"class_{index}" for index in range(len(colors)))
-    return f"{head}\nnames: [{names}]\ncolors: {colors}\ncoding: rgb"
+    values = {(v >> 16 & 255, v >> 8 & 255, v & 255): f"class_{index}" for index, v in enumerate(sorted(kept))}
+    if BLACK in values:  # nearly always the background
+        values[BLACK] = "background"
+    light = {name: color for color, name in values.items() if color == BLACK or is_light(color)}
+    colors = [list(color) for color in choose_colors(list(values.values()), light)]
+    lines = [f"names: [{', '.join(values.values())}]", f"colors: {colors}", "coding: rgb"]
+    if len(light) < len(values):  # the mask's own colors would blacken photos
+        mapped = ", ".join(f'"{", ".join(map(str, color))}": {name}' for color, name in values.items())
+        lines.append(f"label_mapping: {{{mapped}}}")
+    return "\n".join([head, *lines])
 
 
 def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:

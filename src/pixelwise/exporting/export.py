@@ -14,7 +14,7 @@ import torch
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic.canvas import MIN_SIDE
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import compute_file_sha256, write_atomically
@@ -108,7 +108,7 @@ def resolve_target(
     fixed_size: Size | None = None,
 ) -> tuple[FormatName, Path]:
     """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
-    require_known("format", [name] if name else [], FORMATS)
+    name = find_name("format", name, FORMATS) if name else None
     by_suffix = {row.suffix: key for key, row in FORMATS.items()}
     suffix = output.suffix or (output.name if output.name.startswith(".") else "")
     from_suffix = by_suffix.get(suffix) if output.suffix else None

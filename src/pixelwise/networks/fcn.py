@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel_size
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
@@ -38,8 +38,7 @@ def build_bilinear_layer(
     num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool
 ) -> nn.Module:
     """Return the transposed convolution of an upsampling, bilinear in each class and zero between classes."""
-    if weights not in get_args(UpsamplingWeights):
-        raise unknown_name("upsampling", weights, get_args(UpsamplingWeights))
+    weights = find_name("upsampling", weights, get_args(UpsamplingWeights))
     layer: nn.Module = TransposedConv(
         num_classes,
         num_classes,
@@ -216,7 +215,7 @@ class FCN(nn.Module):
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
         kernel_size = get_fc_kernel_size(classifier)
-        padding = padding or ("same" if kernel_size % 2 else "released")
+        padding = find_name("padding", padding or ("same" if kernel_size % 2 else "released"), get_args(Padding))
         if (padding == "released" and kernel_size == 1) or (padding == "same" and kernel_size % 2 == 0):
             raise InvalidArgumentError(f"{type(classifier).__name__} does not support padding={padding!r}. Use None.")
         if padding == "released":

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import InvalidArgumentError, describe_cause, unknown_name
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.networks.backbones import build_fc_layers
 from pixelwise.networks.segnet import SegNet
@@ -74,10 +74,10 @@ def _build_fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
-    from pixelwise.networks.encoders import build_encoder
+    from pixelwise.networks.encoders import build_encoder, find_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
-    name = config.encoder or ("caffenet" if form == "alexnet" else "vgg16")
+    name = find_encoder(config.encoder or ("caffenet" if form == "alexnet" else "vgg16"))
     has_head = name.startswith(("vgg", "caffenet", "alexnet"))
     encoder = build_encoder(
         name,
@@ -161,7 +161,6 @@ def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes:
         >>> unet = build_network("unet", in_channels=3, num_classes=2)
     """
     config = NetworkConfig(name=config) if isinstance(config, str) else config
-    require_network_name(config.name)
     keys, default = NETWORK_KEYS.get(config.name, frozenset()), NetworkConfig()
     for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:
         if getattr(config, key) != getattr(default, key):
@@ -172,14 +171,6 @@ def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes:
     if is_import_path(config.name):
         return _build_own_network(config.name, in_channels, num_classes)
     return NETWORKS[config.name](in_channels, num_classes, config)
-
-
-def require_network_name(name: str) -> None:
-    """Raise InvalidArgumentError for a name that is neither in `NETWORKS` nor an import path that can be imported."""
-    if is_import_path(name):
-        load_import_path(name, "network.name")
-    elif name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
 
 
 def _build_own_network(path: str, in_channels: int, num_classes: int) -> nn.Module:

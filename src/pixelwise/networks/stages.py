@@ -48,6 +48,17 @@ def get_encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
     return tuple(tuple(encoder.get_submodule(name) for name in stage) for stage in encoder.stages)
 
 
+def get_encoder_end(network: nn.Module) -> nn.Module | None:
+    """Return the module that ends the encoder, with the fully connected layers of FCN; None without an encoder."""
+    head, encoder = getattr(network, "head", None), getattr(network, "encoder", None)
+    if isinstance(head, nn.Sequential) and len(head):
+        return head
+    if hasattr(encoder, "run_stage"):  # the stages are no modules
+        return encoder
+    stages = get_encoder_stages(network)
+    return stages[-1][-1] if stages else None
+
+
 def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """Return the modules of the first `count` stages.
 

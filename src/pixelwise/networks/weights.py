@@ -4,7 +4,6 @@ Weights are compared before anything is changed: if they do not fit, the network
 parts: files of weights, classifiers by name, a segmentation network from a classifier, and one from a trained model.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from pixelwise.errors import (
     PathNotFoundError,
     convert_os_error,
     describe_cause,
-    unknown_name,
+    find_name,
 )
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
 from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
@@ -283,8 +282,7 @@ _Published = tuple[Classifier, Callable[[], Mapping[str, Tensor]], str]
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
     choices = models.list_models(module=models)
-    if name not in choices:
-        raise unknown_name("classifier", name, choices)
+    name = find_name("classifier", name, choices)
     weights = models.get_model_weights(name).DEFAULT
     options: dict[str, bool] = {}
     if name in ("googlenet", "inception_v3"):
@@ -304,12 +302,10 @@ def _find_in_torchvision(name: str, num_classes: int) -> _Published:
 def _find_in_timm(name: str, num_classes: int) -> _Published:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        known = timm.list_models()
-        near = difflib.get_close_matches(architecture, known, n=5, cutoff=0.4)
-        raise InvalidArgumentError(f"timm has no model {architecture!r}. Closest of {len(known)}: {', '.join(near)}.")
+        known = find_name("model of timm:", architecture, timm.list_models())
+        architecture, name = known, known + name.removeprefix(architecture)
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-    if name != architecture and name not in tagged:
-        raise unknown_name("timm model", name, [architecture, *tagged])
+    name = find_name("timm model", name, [architecture, *tagged])
     published = timm.get_pretrained_cfg(name) or PretrainedCfg()
     # The names of the 1000 classes are the same everywhere; timm has lists of synonyms.
     classes = models.ResNet18_Weights.DEFAULT.meta["categories"] if published.num_classes == 1000 else ()

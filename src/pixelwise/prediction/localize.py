@@ -4,7 +4,6 @@ A fully convolutional classifier gives a map of logits for each class, one for e
 Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
 """
 
-import difflib
 import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,13 @@ from torch.nn import functional
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.visualization import to_display_image
-from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, describe_failure, unknown_name
+from pixelwise.errors import (
+    InvalidArgumentError,
+    ModelFileError,
+    PixelwiseError,
+    describe_failure,
+    find_name,
+)
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
@@ -167,17 +172,13 @@ def _find_num_classes(report: LoadReport | None) -> int:
 def find_class(names: Sequence[str], wanted: str) -> int:
     """Return the index of a class, given by its number or name.
 
-    Case is only ignored if no name matches exactly: "Cardigan" of ImageNet is a dog, "cardigan" a garment.
+    Names that differ only in case must be exact: "Cardigan" of ImageNet is a dog, "cardigan" a garment.
     """
     if wanted.isdecimal():
         if int(wanted) < len(names):
             return int(wanted)
         raise InvalidArgumentError(f"Class {wanted} does not exist. The classifier has classes 0 to {len(names) - 1}.")
-    for normalize in (str, str.casefold):
-        for index, name in enumerate(names):
-            if normalize(name) == normalize(wanted):
-                return index
-    raise unknown_name("class", wanted, difflib.get_close_matches(wanted, names, n=8, cutoff=0.0))
+    return names.index(find_name("class", wanted, names))
 
 
 class Localizer:

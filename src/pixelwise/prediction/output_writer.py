@@ -17,7 +17,8 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.formats.dataset_index import find_images
 from pixelwise.data.formats.folder import find_mask_folder
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.data.visualization import OPACITY, OverlayStyle
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
@@ -74,6 +75,8 @@ class OutputWriter:
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    overlay_style: OverlayStyle = "fill"
+    opacity: float = OPACITY
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
     manifest: OutputManifest = field(default=cast(OutputManifest, None))
@@ -82,8 +85,16 @@ class OutputWriter:
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
-        require_known("label values", [self.label_values], get_args(LabelValues))
+        kinds = (find_name("output", kind, (*ENCODERS, *SUMMARY_FILES)) for kind in self.kinds)
+        self.kinds = tuple(dict.fromkeys(kinds))
+        self.label_values = find_name("label values", self.label_values, get_args(LabelValues))
+        self.overlay_style = find_name("overlay style", self.overlay_style, get_args(OverlayStyle))
+        if not 0 <= self.opacity <= 1:
+            raise InvalidArgumentError(f"--opacity is {self.opacity}. Expected a number from 0 to 1, such as 0.5.")
+        if self.overlay_style == "outline" and self.opacity != OPACITY:
+            raise InvalidArgumentError(
+                "--opacity is for filled overlays. Outlines are opaque. Omit it, or use --overlay-style fill."
+            )
         require_min_area(self.min_area)
 
     @property
@@ -279,12 +290,15 @@ class OutputWriter:
         assert self.classes is not None, "begin was not called"
         needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
         place, tags = item.read_place() if needs_place else (None, ())
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
+        return self._style(LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags))
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
         name = (item.stem / f"{format_frame_stem(number)}.png").as_posix()
-        return LabeledImage(labels, self.classes, name, label_values=self.label_values)
+        return self._style(LabeledImage(labels, self.classes, name))
+
+    def _style(self, labeled: LabeledImage) -> LabeledImage:
+        return replace(labeled, label_values=self.label_values, overlay_style=self.overlay_style, opacity=self.opacity)
 
     def _list_summary_paths(self) -> dict[str, Path]:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}

@@ -173,6 +173,8 @@ def predict_files(
         "seed": options.seed if options.samples > 1 else None,
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
+    if "overlay" in writer.kinds:
+        request |= {"overlay_style": writer.overlay_style, "opacity": writer.opacity}
     number, num_shards = (int(part) for part in shard.split("/")) if shard else (0, 0)
     shared = {**request, "shards": num_shards} if shard else request
     written: list[Path] = []

@@ -13,9 +13,9 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.data.visualization import to_css_color
+from pixelwise.data.visualization import choose_error_color, list_swatches, to_css_color, to_css_stripes
 from pixelwise.reports.html import format_percent, render_page
-from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
+from pixelwise.reports.thumbnails import Thumbnail, draw_file, draw_pair
 
 MAX_FILES = 6
 """Thumbnails of one finding; other files are listed."""
@@ -201,9 +201,10 @@ def _build_legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> lis
     if classes is None:
         return []
     labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_index})
-    legend = [(classes.names[i], to_css_color(classes.colors[i])) for i in labels]
+    swatches = list_swatches(classes)
+    legend = [swatches[i] for i in labels]
     if any(classes.ignore_index in picture.labels for picture in pictures):
         legend.append(("ignored", to_css_color((0, 0, 0))))
     if any(picture.has_unlisted for picture in pictures):
-        legend.append(("not listed as a class", to_css_color(UNLISTED_COLOR)))
+        legend.append(("not listed as a class", to_css_stripes(choose_error_color(classes))))
     return legend

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,13 @@ def test_labels_have_the_georeference_of_the_image(version: str) -> None:
     label = outer["image-label"]
     assert label["colors"][1] == {"label-value": 1, "rgba": [4, 5, 6, 255]}
     assert label["properties"] == [{"label-value": 0, "class": "a"}, {"label-value": 1, "class": "b"}]
+
+
+def test_the_background_of_labels_is_transparent() -> None:
+    source = parse_multiscale(described("0.5", image(scale(1, 1, 1))))
+    assert source is not None
+    attributes = make_label_attributes(source, replace(CLASSES, names=("background", "b")), "x")
+    assert [color["rgba"][3] for color in attributes["ome"]["image-label"]["colors"]] == [0, 255]
 
 
 def test_an_image_at_the_origin_is_not_moved() -> None:

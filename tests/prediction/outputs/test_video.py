@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pixelwise.prediction.outputs.video import (
     read_frame_numbers,
 )
 from support.films import TICK, read_film, scene, write_film
-from support.predictions import ABC, COLORS, make_labeled
+from support.predictions import ABC, CELLS, COLORS, make_labeled
 
 av = pytest.importorskip("av")
 
@@ -27,6 +28,16 @@ av = pytest.importorskip("av")
 def draw(labels: Any, classes: Classes = ABC) -> Any:
     image = np.zeros((*labels.shape, 3), np.uint8)
     return draw_labeled_frame(make_labeled(labels, classes=classes), image)
+
+
+def test_a_frame_is_drawn_as_asked() -> None:
+    labels = np.zeros((80, 80), np.uint8)
+    labels[:, 40:] = 1
+    image = np.full((80, 80, 3), 100, np.uint8)
+    faint = draw_labeled_frame(replace(make_labeled(labels, classes=CELLS), opacity=0.1), image)
+    assert [faint[5, column].tolist() for column in (5, 60)] == [[100, 100, 100], [110, 100, 90]]
+    outline = draw_labeled_frame(replace(make_labeled(labels, classes=CELLS), overlay_style="outline"), image)
+    assert [outline[5, column].tolist() for column in (39, 40, 60)] == [[100] * 3, COLORS[1], [100] * 3]
 
 
 def copy_video(source: Path, target: Path) -> None:

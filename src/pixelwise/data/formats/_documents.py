@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
 from pixelwise.errors import DataError
 from pixelwise.files import read_bytes

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.formats._documents import (
     Record,
     format_value,

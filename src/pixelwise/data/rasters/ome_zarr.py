@@ -112,8 +112,9 @@ def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dic
         "datasets": datasets,
         "type": "nearest",
     }
-    colored = zip(classes.names, classes.colors, strict=True)
-    listed = [(index, name, [*color, 255]) for index, (name, color) in enumerate(colored)]
+    alpha = [0 if index == classes.background else 255 for index in range(len(classes.names))]
+    colored = zip(classes.names, classes.colors, alpha, strict=True)
+    listed = [(index, name, [*color, opacity]) for index, (name, color, opacity) in enumerate(colored)]
     labels = {
         "colors": [{"label-value": index, "rgba": color} for index, _, color in listed],
         "properties": [{"label-value": index, "class": name} for index, name, _ in listed],

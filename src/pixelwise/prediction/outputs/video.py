@@ -15,9 +15,8 @@ import numpy as np
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
-from pixelwise.data.visualization import overlay_labels, to_display_image
 from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, describe_cause
-from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend
+from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend, draw_overlay, get_painted_colors
 
 LABELED_VIDEO = "_overlay.mp4"
 """Ending of a labeled video after the stem."""
@@ -133,8 +132,8 @@ def draw_labeled_frame(labeled: LabeledImage, image: Array) -> Array:
     column of an odd side is repeated, because encoders share colors between two neighbors.
     """
     classes = labeled.classes
-    picture = overlay_labels(to_display_image(image), labeled.labels, classes)
-    entries = [(" ".join(name.split()), color) for name, color in zip(classes.names, classes.colors, strict=True)]
+    picture, colors = draw_overlay(labeled, image), get_painted_colors(classes)
+    entries = [(" ".join(name.split()), color) for name, color in zip(classes.names, colors, strict=True)]
     extended = add_legend(picture, entries)
     if 2 * (extended.shape[0] - picture.shape[0]) <= picture.shape[0]:
         picture = extended
