@@ -9,8 +9,8 @@ import pixelwise
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import write_png
 from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
-from pixelwise.prediction.outputs.pictures import add_legend
-from pixelwise.reports.training_report import draw_panels
+from pixelwise.prediction.outputs.pictures import add_legend, get_painted_colors
+from pixelwise.reports.gallery import draw_panels
 
 
 def main(run: Path, shown: int = 3) -> None:
@@ -25,7 +25,7 @@ def main(run: Path, shown: int = 3) -> None:
         gap = np.full((len(image), 6, 3), 255, np.uint8)
         rows.append(np.concatenate([p for part in parts.values() for p in (part, gap)][:-1], axis=1))
         rows.append(np.full((6, rows[0].shape[1], 3), 255, np.uint8))
-    legend = list(zip(predictor.classes.names, predictor.classes.colors, strict=True))
+    legend = list(zip(predictor.classes.names, get_painted_colors(predictor.classes), strict=True))
     write_png(Path(__file__).parent / "demo.png", add_legend(np.concatenate(rows[:-1]), legend))
 
 

@@ -110,6 +110,10 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     threshold: Threshold = None,
+    choose_threshold: Annotated[
+        Literal["dice", "youden"] | None,
+        Option(help="Also find the threshold with the best score, on val unless --split names another."),
+    ] = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
@@ -126,6 +130,9 @@ def evaluate(
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
+        choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
+            (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
+            the threshold to `predict`.
         format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
         masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
             as in `dataset.yaml`, or detected.
@@ -159,10 +166,18 @@ def evaluate(
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
+    request |= {"choose_threshold": choose_threshold}
     (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
+    if choose_threshold:
+        predictor.require_two_classes()
+        split = split or "val"
     dataset = load_evaluation_data(to_paths(data), to_path(model), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    if choose_threshold and chosen == "test":
+        logger.warning(
+            "The threshold is chosen on the test split, so scores there with it are too high. Use --split val."
+        )
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
@@ -177,9 +192,14 @@ def evaluate(
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
-    scores = counts.compute_scores(predictor.classes.names)
-    location = " ".join(map(str, to_paths(data)))
-    result = EvaluationResult.from_scores(scores, split=chosen, model=str(model), data=location)
+    result = EvaluationResult.from_scores(
+        counts.compute_scores(predictor.classes.names),
+        split=chosen,
+        model=str(model),
+        data=" ".join(map(str, to_paths(data))),
+        threshold=threshold,
+        chosen_threshold=counts.choose_threshold(choose_threshold, chosen) if choose_threshold else None,
+    )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     return result
@@ -213,6 +233,10 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    overlay_style: Annotated[
+        Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
+    ] = "fill",
+    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -234,7 +258,8 @@ def predict(
 ) -> "PredictReport":
     """Predict the labels of images and videos and write them as files.
 
-    An input that cannot be read does not stop the others: it is listed in `failures`.
+    An input that cannot be read, or whose outputs have the names of those of another, does not stop the others: it is
+    listed in `failures`.
 
     Args:
         model: Run folder or model file.
@@ -245,6 +270,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        overlay_style: Overlays show each region in its color ("fill"), or only its outline.
+        opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
@@ -265,8 +292,8 @@ def predict(
     Raises:
         PathNotFoundError: `model` or an input does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an argument is invalid, two inputs would be written to one file, a file exists that this
-            request did not write, or another process writes to the folder.
+        InvalidArgumentError: an argument is invalid, a file exists that this request did not write, or another process
+            writes to the folder.
 
     Example:
         >>> report = pw.predict(model, photos, "predictions", save=["labels", "overlay"], device="cpu")
@@ -286,6 +313,8 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        overlay_style=overlay_style,
+        opacity=opacity,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(
@@ -508,13 +537,13 @@ def localize(
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
-    targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
+    targets, skipped = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
     request = {"classifier": classifier, "weights": Path(weights).name, "class": class_name}
     with claim_output(Path(output), request):
         require_replaceable_files(targets, "localize", request, overwrite=overwrite)
         localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
         index = None if class_name is None else find_class(localizer.names, class_name)
-        return localize_images(localizer, targets, index, request)
+        return localize_images(localizer, targets, index, request, skipped)
 
 
 def describe_networks(

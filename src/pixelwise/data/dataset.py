@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
+from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
+from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
@@ -29,13 +30,13 @@ from pixelwise.data.io.unread_files import explain_unread_folder
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
-from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
 from pixelwise.errors import (
     DataError,
     InvalidArgumentError,
     PathAccessError,
     PathNotFoundError,
-    unknown_name,
+    find_name,
     wrap_path_errors,
 )
 from pixelwise.files import READ_ERRORS
@@ -224,9 +225,7 @@ class Dataset:
             InvalidArgumentError: The dataset has no such split.
         """
         splits = self.splits
-        if name not in splits:
-            raise unknown_name("split", name, splits)
-        return replace(self.with_samples(splits[name]), resolved_classes=self.classes)
+        return replace(self.with_samples(splits[find_name("split", name, splits)]), resolved_classes=self.classes)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -252,11 +251,10 @@ class Dataset:
         candidates = self._samples_outside_test()
         figures = [self._draw_figure(sample) for sample in candidates[:: len(candidates) // _NUM_SHOWN_IN_HTML + 1]]
         try:
-            classes = self.classes
             legend = [
-                f'<span style="display:inline-block;width:1em;background:{to_css_color(color)}">&nbsp;</span> '
+                f'<span style="display:inline-block;width:1em;background:{color}">&nbsp;</span> '
                 f"{html.escape(name)}&ensp;"
-                for name, color in zip(classes.names, classes.colors, strict=True)
+                for name, color in list_swatches(self.classes)
             ]
         except READ_ERRORS:  # the figures show it
             legend = []
@@ -339,7 +337,7 @@ class Dataset:
             raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(f"{sample.mask_location}: contains {values}, which dataset.yaml does not list. {fix}")
+            raise DataError(f"{sample.mask_location}: The mask contains {values}, which no class has. {fix}")
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
@@ -407,8 +405,8 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     plural = "s" if len(values) > 1 else ""
     return (
         f"the {what}{plural} {', '.join(shown)}{more}",
-        f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
-        f"create such {what}s.",
+        f"Add missing {what}s to {keys} in dataset.yaml (create it if there is none), or correct the mask: JPEG "
+        f"compression and interpolation create such {what}s.",
     )
 
 
