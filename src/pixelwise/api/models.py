@@ -258,7 +258,8 @@ def predict(
 ) -> "PredictReport":
     """Predict the labels of images and videos and write them as files.
 
-    An input that cannot be read does not stop the others: it is listed in `failures`.
+    An input that cannot be read, or whose outputs have the names of those of another, does not stop the others: it is
+    listed in `failures`.
 
     Args:
         model: Run folder or model file.
@@ -291,8 +292,8 @@ def predict(
     Raises:
         PathNotFoundError: `model` or an input does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an argument is invalid, two inputs would be written to one file, a file exists that this
-            request did not write, or another process writes to the folder.
+        InvalidArgumentError: an argument is invalid, a file exists that this request did not write, or another process
+            writes to the folder.
 
     Example:
         >>> report = pw.predict(model, photos, "predictions", save=["labels", "overlay"], device="cpu")
@@ -536,13 +537,13 @@ def localize(
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
-    targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
+    targets, skipped = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
     request = {"classifier": classifier, "weights": Path(weights).name, "class": class_name}
     with claim_output(Path(output), request):
         require_replaceable_files(targets, "localize", request, overwrite=overwrite)
         localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
         index = None if class_name is None else find_class(localizer.names, class_name)
-        return localize_images(localizer, targets, index, request)
+        return localize_images(localizer, targets, index, request, skipped)
 
 
 def describe_networks(

@@ -30,7 +30,7 @@ from pixelwise.errors import (
     InvalidArgumentError,
     PathAccessError,
     PathNotFoundError,
-    unknown_name,
+    find_name,
     wrap_path_errors,
 )
 from pixelwise.files import READ_ERRORS
@@ -207,9 +207,7 @@ class Dataset:
             InvalidArgumentError: The dataset has no such split.
         """
         splits = self.splits
-        if name not in splits:
-            raise unknown_name("split", name, splits)
-        return replace(self.with_samples(splits[name]), resolved_classes=self.classes)
+        return replace(self.with_samples(splits[find_name("split", name, splits)]), resolved_classes=self.classes)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -321,7 +319,7 @@ class Dataset:
             raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(f"{sample.mask_location}: contains {values}, which dataset.yaml does not list. {fix}")
+            raise DataError(f"{sample.mask_location}: The mask contains {values}, which no class has. {fix}")
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
@@ -389,8 +387,8 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     plural = "s" if len(values) > 1 else ""
     return (
         f"the {what}{plural} {', '.join(shown)}{more}",
-        f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
-        f"create such {what}s.",
+        f"Add missing {what}s to {keys} in dataset.yaml (create it if there is none), or correct the mask: JPEG "
+        f"compression and interpolation create such {what}s.",
     )
 
 

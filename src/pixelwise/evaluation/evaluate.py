@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from pixelwise.data.class_names import ask_for_similar, list_names, suggest_renames
 from pixelwise.data.classes import Classes, find_foreground
@@ -23,7 +22,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.result import ChosenThreshold
-from pixelwise.files import READ_ERRORS
+from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.predictor import Prediction, Predictor
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, Criterion, MarginHistogram, compute_scores
@@ -241,7 +240,7 @@ def _explain_other_classes(dataset: Dataset, names: Sequence[str], wanted: Seque
 
 def _read_sample_names(path: Path) -> dict[str, list[str]]:
     """Return the names under each split of a splits.yaml; nothing if it does not exist."""
-    listed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    listed = read_yaml(path) if path.is_file() else {}
     if not isinstance(listed, dict):
         raise DataError(f"{path} is damaged. Restore or remove it.")
     return {split: names or [] for split, names in listed.items()}

@@ -21,7 +21,7 @@ from pixelwise.data.formats import (
 )
 from pixelwise.data.formats._documents import read_ends
 from pixelwise.data.formats.dataset_index import DatasetFormat, require_folder
-from pixelwise.errors import DataError, unknown_name
+from pixelwise.errors import DataError, find_name
 
 FORMATS: Mapping[str, DatasetFormat] = {
     "folder": folder,
@@ -58,9 +58,7 @@ def detect_format(root: Path, name: str | None = None) -> str:
         DataError: The path is a file, several formats fit, or it has annotations of another format only.
     """
     if name is not None:
-        if name not in FORMATS:
-            raise unknown_name("format", name, FORMATS)
-        return name
+        return find_name("format", name, FORMATS)
     require_folder(root)
     matches = [key for key, dataset_format in FORMATS.items() if key != "folder" and dataset_format.can_read(root)]
     if len(matches) > 1:

@@ -341,7 +341,7 @@ def read_class_names(path: Path) -> list[str]:
     names: list[str] = []
     for number, name in read_lines(path):
         if name in names:
-            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice. Give each class its own name.")
+            raise DataError(f"{path}, line {number}: The class {name!r} is listed twice. Give each class its own name.")
         names.append(name)
     if not names:
         raise DataError(f"{path} lists no classes. Write one name per line, or remove the file.")

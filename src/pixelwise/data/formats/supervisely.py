@@ -74,7 +74,7 @@ def _read_classes(path: Path) -> ShapeClasses:
         records = get_records(meta, "classes")
         listed = [(title := get_text(c, "title"), title, parse_color(c.get("color"))) for c in records]
         if not listed:
-            raise DataError("lists no classes. Export the whole project from Supervisely.")
+            raise DataError("The file lists no classes. Export the whole project from Supervisely.")
     return make_classes(path, listed)
 
 
@@ -128,6 +128,6 @@ def _decode_bitmap(data: bytes) -> Array:
     try:
         content = zlib.decompressobj().decompress(data, MAX_PIXELS)
     except zlib.error as error:
-        raise DataError("the bitmap cannot be decompressed. Export it again.") from error
+        raise DataError("The bitmap cannot be decompressed. Export it again.") from error
     decoded = decode_image_bytes(content, "bitmap")
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0

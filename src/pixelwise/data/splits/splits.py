@@ -15,7 +15,7 @@ from pixelwise.data.sample import SPLITS, Sample, Splits, group_by_split
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.splits.groups import SampleGroup, find_sample_groups, find_user_groups, single_sample_groups
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.files import write_atomically
+from pixelwise.files import read_yaml, write_atomically
 
 ClassPresence = Mapping[Sample, frozenset[int]]
 """Class indices that occur in the mask of each sample."""
@@ -233,7 +233,7 @@ def read_splits(path: Path, samples: Sequence[Sample], *, update: bool = False) 
     """
     by_name = {sample.name: sample for sample in samples}
     splits: Splits = {name: [] for name in SPLITS}
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = read_yaml(path)
     if not isinstance(listed, dict) or not set(listed) <= set(SPLITS):
         raise DataError(f"{path} is damaged. Expected samples under {', '.join(SPLITS)}. Restore or remove it.")
     for split, names in listed.items():
