@@ -44,7 +44,7 @@ def write_findings(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     dataset = Dataset.load(data)
     dataset = scan_dataset(dataset)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
-    page.write_bytes(render_check_report(report, dataset))
+    page.write_bytes(render_check_report(report, dataset, dataset.root.name))
     return Page(page.read_bytes())
 
 
@@ -123,7 +123,7 @@ def test_every_finding_is_shown_errors_first(tmp_path: Path) -> None:
         assert finding.fix in page.text
     assert "3 errors" in page.text
     assert "1 warning" in page.text
-    assert "the file is empty. Replace or remove it." in page.text
+    assert "The file is empty. Replace or remove it." in page.text
     assert "not listed as a class" in page.text
     assert str(data) not in page.source
 
@@ -178,7 +178,7 @@ def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) 
     dataset = scan_dataset(dataset, samples)
     findings = (make_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
-    (tmp_path / "page.html").write_bytes(render_check_report(report, dataset))
+    (tmp_path / "page.html").write_bytes(render_check_report(report, dataset, dataset.root.name))
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []
     assert "2 files" in page.text
@@ -241,13 +241,10 @@ def test_different_sizes_are_described(tmp_path: Path) -> None:
     assert "widths 32 to 50, heights 10 to 24" in text
 
 
-def test_an_empty_dataset_has_only_findings(tmp_path: Path) -> None:
-    """As of a folder that is not recognized as a dataset."""
-    data = write_pairs(tmp_path / "cars", 3)
-    dataset = replace(Dataset.load(data), index=DatasetIndex(samples=()), declared_classes=None, resolved_classes=None)
+def test_a_folder_that_is_not_a_dataset_has_only_findings() -> None:
     finding = make_finding("no_images", "notes.txt")
     report = CheckReport(format="", num_images=0, classes=(), splits={}, findings=(finding,))
-    page = Page(render_check_report(report, dataset))
+    page = Page(render_check_report(report, None, "cars"))
     assert page.headings == [("h1", "cars"), ("h2", "Findings"), ("h3", "error no_images")]
     assert "Fix it." in page.text
     assert "classes" not in page.text

@@ -109,7 +109,9 @@ def _plan_folds(data: Sequence[TrainingData], given: Config, options: TrainOptio
         return config
     share = (options.started + total - time.monotonic() - CLOSING_SECONDS) / len(data)
     if share <= 0:
-        raise InvalidArgumentError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
+        raise InvalidArgumentError(
+            f"The budget of {total:.0f} s ends before the first fold could start. Give a longer budget."
+        )
     reasons = {"training.budget_seconds": f"of {total:.0f} s for {len(data)} folds"}
     return config.replace({"training.budget_seconds": round(share, 1)}, reasons=reasons)
 

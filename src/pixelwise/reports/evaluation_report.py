@@ -11,7 +11,7 @@ from pixelwise.data.visualization import to_css_color
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.inference.predictor import Predictor
 from pixelwise.reports.commands import ModelCommands
-from pixelwise.reports.gallery import ImageGallery, build_image_table, compute_image_score
+from pixelwise.reports.gallery import ImageGallery, build_image_table, compute_image_score, list_panel_swatches
 from pixelwise.reports.html import (
     Cell,
     build_confusion_table,
@@ -108,7 +108,7 @@ def build_evaluation_values(report: EvaluationReport) -> dict[str, Any]:
         "classes": build_table(CLASS_COLUMNS, rows),
         "images": build_image_table(report.gallery),
         "num_shown": len(report.gallery.images),
-        "legend": list(zip(classes.names, colors, strict=True)),
+        "legend": list_panel_swatches(classes),
         "confusion": build_confusion_table(classes, report.counts.confusion.counts),
         "confusions": [
             f"{format_percent(share)} of {truth} is taken for {other}"

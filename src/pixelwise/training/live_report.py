@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Sample
-from pixelwise.data.visualization import to_css_color
+from pixelwise.data.visualization import list_swatches
 from pixelwise.evaluation.evaluate import ScoredImage
 from pixelwise.files import write_atomically
 from pixelwise.progress import format_duration
@@ -126,7 +126,7 @@ class LivePage:
             "curves": plot_training(metrics, "steps"),
             "images": [{"name": s.name, "pictures": pictures} for s, pictures in self.pictures.items() if pictures],
             "images_step": self.pictures_step,
-            "legend": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
+            "legend": list_swatches(classes),
         }
 
 
