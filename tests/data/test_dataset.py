@@ -171,7 +171,7 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, description: str, me
 
 
 def test_a_dataset_without_images_is_an_error(tmp_path: Path) -> None:
-    for name in ("images/a.svg", "masks/a.png"):
+    for name in ("images/a.txt", "masks/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"No images found in .* \(PNG, .*DICOM.*\). Put the images into images/"):

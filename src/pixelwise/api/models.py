@@ -133,8 +133,9 @@ def evaluate(
         choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
             (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
             the threshold to `predict`.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
         overwrite: Replace `json_path` also if another request, or the user, wrote it.
         device: Device of the network.
@@ -157,8 +158,7 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks.findings import CODES, format_names
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
     from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
@@ -172,7 +172,7 @@ def evaluate(
     if choose_threshold:
         predictor.require_two_classes()
         split = split or "val"
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), to_path(model), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     if choose_threshold and chosen == "test":
         logger.warning(
@@ -356,8 +356,9 @@ def quantize(
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
@@ -373,8 +374,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
     from pixelwise.output_files import require_replaceable
@@ -390,7 +390,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), model, format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from pixelwise.config import load_config
 from pixelwise.data.class_names import ask_for_similar, list_names, suggest_renames
 from pixelwise.data.classes import Classes, find_foreground
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.file_records import read_file_records
 from pixelwise.data.io.images import Array
-from pixelwise.data.joined_dataset import name_as_part
+from pixelwise.data.joined_dataset import load_datasets, name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -136,13 +138,42 @@ def score_samples(
     return counts
 
 
+def load_evaluation_data(
+    data: Sequence[str | Path], model: str | Path, format: str | None = None, masks: str | None = None
+) -> Dataset:
+    """Load a dataset; without a format or masks, the dataset of the run of the model is read as by the run."""
+    folder = get_run_folder(model)
+    path = folder / "config.yaml"
+    if format is None and masks is None and path.is_file():
+        config = load_config(path).data
+        if (config.format or config.masks) and _has_file_of_run(data, folder / "files.json"):
+            format, masks = config.format, config.masks
+            values = {"format": format, "masks": masks}
+            shown = ", ".join(f"{key} {value}" for key, value in values.items() if value)
+            logger.info(f"The dataset is read as by the run: {shown}")
+    return load_datasets(data, format, masks)
+
+
+def get_run_folder(model: str | Path) -> Path:
+    """Return the run folder of a model, which is given by its folder or its file."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
+
+
+def _has_file_of_run(data: Sequence[str | Path], records_path: Path) -> bool:
+    """Return whether the folders have a file of a run, by its name and contents."""
+    records = read_file_records(records_path) or {}
+    folders = [Path(os.path.abspath(folder)) for folder in data]
+    roots = {*folders, *(folder.parent for folder in folders), Path(os.path.commonpath(folders))}
+    return any(record.matches(root / name) for name, record in records.items() for root in roots)
+
+
 def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tuple[str, list[Sample]]:
     """Return the name and the samples of a split: of the dataset, or of the run that trained the model.
 
     Args:
         split: None: the first of "test", "val" and, without any splits, "all".
     """
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    folder = get_run_folder(model)
     path = folder / "splits.yaml"
     run_names = _read_sample_names(path)
     listed = set(itertools.chain(*run_names.values()))
