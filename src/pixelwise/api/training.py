@@ -138,7 +138,7 @@ def train(
     from pixelwise.api.train_options import TrainOptions
     from pixelwise.api.train_run import make_result, prepare_run, train_run
     from pixelwise.data.splits.splits import require_valid_num_folds
-    from pixelwise.training.distributed import choose_process_device, open_world
+    from pixelwise.training.distributed import open_world
 
     if budget is not None and steps is not None:
         raise InvalidArgumentError("budget and steps both set the length of the run. Choose one of them.")
@@ -176,7 +176,8 @@ def train(
         allow_changes=allow_changes,
         profile=profile,
         skip_invalid=skip_invalid,
-        device_name=choose_process_device(device, devices),
+        given_device=device,
+        devices=devices,
         precision=precision,
     )
     with open_world(options.device_name) as world, ExitStack() as claims:
