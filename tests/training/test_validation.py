@@ -67,7 +67,7 @@ def test_the_final_scores_are_those_of_float32(make_trainer: MakeTrainer, run: R
     measured = kept.pop("bf16", None)
     assert kept == {key: expected[key] for key in kept}
     assert set(kept) == {
-        "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images",
+        "mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "per_class", "num_images",
     }  # fmt: skip
     assert scored.predictor.precision == "fp32"
     assert scored.predictor.spec == spec

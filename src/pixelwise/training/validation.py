@@ -115,7 +115,7 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     if not first:
         return ScoredModel(predictor=predictor, counts=counts, gallery=gallery)
     scores = counts.compute_scores(spec.classes.names)
-    names = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
+    names = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "per_class", "num_images")
     stored = {name: scores[name] for name in names}
     if trainer.config.training.precision == "bf16":
         stored["bf16"] = compare_precision(replace(predictor, precision="bf16"), trainer, labels, counts)
