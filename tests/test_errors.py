@@ -32,17 +32,20 @@ def test_the_tree_is_complete() -> None:
 def test_an_unknown_name_lists_the_choices_and_the_nearest() -> None:
     error = unknown_name("network", "unett", ["unet", "fcn"])
     assert isinstance(error, InvalidArgumentError)
-    assert str(error) == "unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
+    assert str(error) == "Unknown network 'unett'. Did you mean 'unet'? Choose one of: fcn, unet."
 
 
 def test_a_missing_extra_gives_the_pip_command() -> None:
     error = missing_extra("writing COCO", "pycocotools", "coco")
     assert isinstance(error, InvalidArgumentError)
-    assert str(error) == 'writing COCO needs pycocotools, which is not installed: pip install "pixelwise[coco]"'
+    assert (
+        str(error)
+        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]"'
+    )
 
 
 def test_a_name_unlike_all_choices_gets_no_suggestion() -> None:
-    assert str(unknown_name("loss", "xyz", ["dice"])) == "unknown loss 'xyz'. Choose one of: dice."
+    assert str(unknown_name("loss", "xyz", ["dice"])) == "Unknown loss 'xyz'. Choose one of: dice."
 
 
 @pytest.mark.parametrize("name", ["fcn-8s", "FCN-8s", "fcn8s", "FCN_8S", " Fcn 8s"])

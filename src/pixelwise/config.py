@@ -35,7 +35,7 @@ from pixelwise.arguments import (
     get_limit,
     get_members,
 )
-from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import InvalidArgumentError, convert_os_error, describe_cause, unknown_name
 
 _FORMATS = (
     *("folder", "voc", "camvid", "cityscapes", "ade20k", "nnunet", "huggingface", "webdataset", "coco", "cvat"),
@@ -379,7 +379,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     for section, content in values.items():
         if not isinstance(content, Mapping):
             raise InvalidArgumentError(
-                f"config section {section!r} is {content!r}. Expected indented 'key: value' lines below '{section}:'."
+                f"Config section {section!r} is {content!r}. Expected indented 'key: value' lines below '{section}:'."
             )
     return _build(Config(), values)
 
@@ -389,19 +389,18 @@ def load_config(path: str | os.PathLike[str]) -> Config:
 
     Raises:
         InvalidArgumentError: the file is not valid YAML, or a key or value in it is invalid.
-        PathNotFoundError: the file does not exist.
+        PathNotFoundError: The file does not exist.
         PathAccessError: the file is not readable.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
-    except FileNotFoundError as error:
-        raise PathNotFoundError(f"config {os.fspath(path)!r} does not exist.") from error
-    except PermissionError as error:
-        raise PathAccessError(f"config {os.fspath(path)!r} is not readable.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        reason = " ".join(str(error).split())
-        raise InvalidArgumentError(f"{path} is not a readable config: {reason}") from error
+    except OSError as error:
+        raise convert_os_error(error, f"Config {os.fspath(path)!r}", "be read") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: 2001-99-99 as a date
+        raise InvalidArgumentError(
+            f"Config {os.fspath(path)!r} is not valid YAML ({describe_cause(error)}). Correct it."
+        ) from error
     if not isinstance(values, dict):
         raise InvalidArgumentError(f"{path} is not a config. Expected sections such as 'network:'.")
     try:
@@ -417,11 +416,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or "." not in key:
-            raise InvalidArgumentError(f"--set {setting!r}: expected section.key=value, such as optimizer.lr=0.001.")
+            raise InvalidArgumentError(f"--set is {setting!r}. Expected section.key=value, such as optimizer.lr=0.001.")
         try:
             changes[key.strip()] = yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError) as error:
-            raise InvalidArgumentError(f"--set {setting!r}: the value cannot be read: {error}") from error
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            raise InvalidArgumentError(
+                f"The value of --set {setting!r} cannot be read ({describe_cause(error)}). Put it in quotes."
+            ) from error
     return changes
 
 
@@ -448,7 +449,7 @@ def parse_duration(text: str | float) -> float:
             f"{text!r} is not a duration. Expected seconds, or numbers with units such as 90s, 20m, 0.5h or 1h30m."
         )
     if seconds == 0:
-        raise InvalidArgumentError(f"the duration {text!r} is empty. Expected one such as 20m.")
+        raise InvalidArgumentError(f"The duration {text!r} is empty. Expected one such as 20m.")
     return seconds
 
 

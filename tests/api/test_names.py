@@ -57,7 +57,7 @@ def test_keys_of_the_config(key: str, written: str, name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'unett'. Did you mean 'unet'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'unett'. Did you mean 'unet'\?"):
         Config().replace({"network.name": "unett"})
 
 

@@ -253,7 +253,7 @@ def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path)
     data = shutil.copytree(streets, tmp_path / "data")
     text = (data / "dataset.yaml").read_text()
     (data / "dataset.yaml").write_text(text.replace("sky", "heaven"))
-    with pytest.raises(CheckpointError, match=r"the classes of .* differ from those of the run"):
+    with pytest.raises(CheckpointError, match=r"The classes of .* differ from those of the run"):
         train(data, started, resume=True)
 
 
@@ -274,7 +274,7 @@ def faulty(streets: Path, tmp_path: Path) -> Path:
 
 
 LEFT_OUT = [
-    {"file": "images/train/0003.png", "reason": "the file is empty. Replace or remove it."},
+    {"file": "images/train/0003.png", "reason": "The file is empty. Replace or remove it."},
     {"file": "images/train/0001.png", "reason": "an image has no mask"},
 ]
 
@@ -291,7 +291,7 @@ def test_a_run_lists_the_files_that_it_excludes(faulty: Path, tiny: Arguments, t
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "excluded: images/train/0003.png: the file is empty. Replace or remove it.",
+        "excluded: images/train/0003.png: The file is empty. Replace or remove it.",
         "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report

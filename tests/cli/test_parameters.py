@@ -140,7 +140,7 @@ def get_refusal(capsys: Capture, *arguments: str) -> str:
 @pytest.mark.parametrize(("command", "option", "count"), [*checked_options()])
 def test_each_invalid_value_gets_our_message(command: str, option: str, count: int, capsys: Capture) -> None:
     message = get_refusal(capsys, command, option, *["exat"] * count)
-    assert re.match(rf"pixelwise: (unknown value for {option}:|{option} is) 'exat'", message), message
+    assert re.match(rf"pixelwise: (Unknown value for {option}:|{option} is) 'exat'", message), message
     assert re.search(rf"Choose one of: |, such as {option} ", message)
 
 
@@ -154,8 +154,8 @@ def test_most_options_are_checked() -> None:
     ("arguments", "message"),
     [
         (("predict", "m", "x", "-o", "o", "--tiling", "exat"),
-         "pixelwise: unknown value for --tiling: 'exat'. Did you mean 'exact'? Choose one of: blend, exact, none.\n"),
-        (("export", "m", "--format", "onx"), "unknown value for --format: 'onx'. Did you mean 'onnx'?"),
+         "pixelwise: Unknown value for --tiling: 'exat'. Did you mean 'exact'? Choose one of: blend, exact, none.\n"),
+        (("export", "m", "--format", "onx"), "Unknown value for --format: 'onx'. Did you mean 'onnx'?"),
         (("train", "d", "--steps", "2.5"), "--steps is '2.5', but must be an integer, such as --steps 3."),
         (("quantize", "m", "d", "--max-iou-drop", "a"),
          "--max-iou-drop is 'a', but must be a number, such as --max-iou-drop 0.5."),

@@ -96,7 +96,7 @@ def test_unlisted_colors_are_returned_and_ignored() -> None:
 
 @st.composite
 def codings(draw: st.DrawFn) -> Classes:
-    """Index masks, masks of any other values, or RGB masks; the values of a class may be many."""
+    """Index masks, masks of any other values, or RGB masks; the values of a Class may be many."""
     rgb = draw(st.booleans())
     keys = st.integers(0, 2**24 - 1 if rgb else 65535)
     mapping = draw(st.dictionaries(keys, st.integers(0, 4), min_size=1, max_size=12))
@@ -220,7 +220,7 @@ def test_the_value_that_is_written_for_a_range_is_in_it(ranges: list[str], writt
     classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": mapping}))
     labels = np.array([[0, 1]], np.uint8)
     if min(written) < 0:
-        with pytest.raises(DataError, match=r"class 'a' has the mask value -6, but label files contain 0 to 65535"):
+        with pytest.raises(DataError, match=r"Class 'a' has the mask value -6, but label files contain 0 to 65535"):
             classes.to_mask(labels)
         return
     assert classes.to_mask(labels).tolist() == [written]
@@ -239,7 +239,7 @@ def test_a_gray_rgb_mask_holds_indices() -> None:
 
 
 def test_a_colored_mask_without_colors_is_an_error() -> None:
-    with pytest.raises(DataError, match="the mask is an RGB image, but the classes are not defined"):
+    with pytest.raises(DataError, match="The mask is an RGB image, but the classes are not defined"):
         mask_values(np.array([[[1, 2, 3]]], np.uint8), "index")
 
 

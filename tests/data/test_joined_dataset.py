@@ -100,7 +100,7 @@ def test_formats_may_differ(tmp_path: Path) -> None:
     assert dataset.format == "coco + folder"
     assert read_left([one, tmp_path / "two"]) == {"one/a": "box", "two/b": "disc"}
     write_png(tmp_path / "two/masks/b.png", mask(7, 8))
-    with pytest.raises(DataError, match=r"two/masks/b.png: contains the value 8, which dataset.yaml does not list"):
+    with pytest.raises(DataError, match=r"two/masks/b.png: The mask contains the value 8, which no class has"):
         dataset.read(dataset.samples[1])
 
 

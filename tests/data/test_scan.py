@@ -82,8 +82,8 @@ def test_errors_are_recorded_with_their_file(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path)
     (stats,) = scan_dataset(dataset).stats
     assert stats.image_error is not None
-    assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is truncated. Copy or download")
-    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty. Replace or remove it."
+    assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: The file is truncated. Copy or download")
+    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: The file is empty. Replace or remove it."
     assert (stats.size, stats.mask_size, stats.value_counts) == (None, None, {})
 
 
@@ -102,9 +102,9 @@ def test_missing_and_unreadable_files_are_recorded(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     a, b = scan_dataset(dataset).stats
-    assert a.image_error == f"{tmp_path}/images/a.png: the file does not exist. Restore it, or correct the path."
+    assert a.image_error == f"{tmp_path}/images/a.png: The file does not exist. Restore it, or correct the path."
     assert b.mask_error is not None
-    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: the file cannot be read (permission denied). Make it")
+    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: The file cannot be read (permission denied). Make it")
 
 
 def test_a_color_mask_without_colors_is_recorded_with_its_file(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_alpha(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path)
     (varying,) = scan_dataset(dataset).stats
     assert varying.image_error is not None
-    assert varying.image_error.startswith(f"{path}: the alpha channel varies")
+    assert varying.image_error.startswith(f"{path}: The alpha channel varies")
     rgba[..., 3] = 255
     write_png(path, rgba)
     (constant,) = scan_dataset(dataset).stats

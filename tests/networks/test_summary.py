@@ -106,9 +106,9 @@ def test_one_network():
 
 
 def test_unknown_names_and_illegal_sizes_raise():
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'umet'. Did you mean 'unet'\?"):
         describe_network("umet")
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'umet'"):
         describe("umet", size=(32, 32))
     with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60"):
         describe_layers(UNet(1, 2, base_channels=2), (571, 571), in_channels=1)

@@ -111,7 +111,7 @@ def test_an_unreadable_file_shows_the_error(tmp_path: Path, kind: str) -> None:
     (tmp_path / kind / "0.png").write_bytes(b"")
     shown = draw_pair(dataset, dataset.samples[0])
     unreadable, other = shown.panels if kind == "images" else reversed(shown.panels)
-    assert unreadable.error == "the file is empty. Replace or remove it."
+    assert unreadable.error == "The file is empty. Replace or remove it."
     assert unreadable.uri == ""
     assert other.uri.startswith("data:image/webp")
 

@@ -42,7 +42,7 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
     changed = {name: kept for kept, *others in groups for name in others}
     description, declared = read_description(context.dataset.folders[0]), context.dataset.index.description.names
     lines = format_changes(description, declared, names, changed)
-    fix = f"If they mean the same, write this into dataset.yaml:\n{lines}"
+    fix = f"If they mean the same, write this into {context.description_file}:\n{lines}"
     shown = "; ".join(
         ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
     )
@@ -82,7 +82,7 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         yield make_finding("class_unused", (), message, fix)
     if rare:
         message = f"{_name_classes(rare, 'occurs', 'occur')} in one mask only: {format_names([*rare.values()])}."
-        fix = "Label more images of this class: training and validation each need at least one."
+        fix = "Label more images of this class, for training and for validation."
         yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
     for missing, names in absent.items():
         they = "it is" if len(names) == 1 else "they are"
@@ -112,8 +112,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
             f"{_name_classes(rare, 'has', 'have')} {shown} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
         )
         fix = (
-            "Label more images of each, merge it with another class by 'label_mapping' in dataset.yaml, or "
-            "train with --set loss.class_weights=inverse_log."
+            f"Label more images of each, merge it with another class by 'label_mapping' in "
+            f"{context.description_file}, or train with --set loss.class_weights=inverse_log."
         )
         yield make_finding("extreme_imbalance", (), message, fix)
 

@@ -177,7 +177,7 @@ class Classes:
             return np.stack(channels, -1).astype(np.uint8)
         for name, value in zip(self.names, table.tolist(), strict=False):  # the rest is for ignored pixels
             if not 0 <= value <= 65535:
-                raise DataError(f"class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
+                raise DataError(f"Class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
         return values.astype(np.uint8 if table.max() < 256 else np.uint16)
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,8 +210,9 @@ def require_integers(values: Array) -> None:
         lowest, highest = np.nanmin(values), np.nanmax(values)
         middle = 0.5 if 0 <= lowest <= highest <= 1 else (lowest + highest) / 2
         raise DataError(
-            f"the mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
-            f"write 'threshold: {middle:.4g}' into dataset.yaml. Otherwise save class ids as integers."
+            f"The mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
+            f"write 'threshold: {middle:.4g}' into dataset.yaml (create it if there is none). Otherwise save class "
+            f"ids as integers."
         )
 
 
@@ -238,8 +239,9 @@ def mask_values(mask: Array, coding: Coding) -> Array:
     if mask.ndim == 3:
         if not (mask[..., :1] == mask).all():
             raise DataError(
-                "the mask is an RGB image, but the classes are not defined by color. "
-                "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
+                "The mask is an RGB image, but the classes are not defined by color. "
+                "List 'names' and 'colors' in dataset.yaml (create it if there is none), or save masks with class "
+                "indices in one channel."
             )
         return mask[..., 0]
     return mask
@@ -255,7 +257,7 @@ def classes_from_dict(values: Mapping[str, Any]) -> Classes:
         ranges={limits: int(values["label_mapping"][text]) for text, limits in ranges.items()},
         ignore=tuple(values["ignore"]),
         coding=values["coding"],
-        majority=values.get("majority"),
+        majority=range(len(values["names"])).index(values["majority"]) if "majority" in values else None,
     )
 
 

@@ -283,7 +283,7 @@ def describe_classes(description: DatasetDescription) -> Classes:
         names = names or BINARY_NAMES
         _require_binary(binary_keys, names, description)
     if names is None:
-        raise DataError(f"gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
+        raise DataError(f"The file gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
     if len(names) > 65535:
         raise DataError(f"'names' lists {len(names)} classes. Expected at most 65535.")
     if len(set(names)) != len(names):

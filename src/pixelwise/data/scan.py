@@ -96,7 +96,7 @@ def compute_normalization(dataset: Dataset, samples: Iterable[Sample]) -> tuple[
     weights = np.array([np.resize(s.num_valid, channels) for s in used])
     if empty := np.flatnonzero(weights.sum(0) == 0).tolist():
         raise DataError(
-            f"channel {empty[0] + 1} has no valid value in any image: every value is nodata. Remove the channel from "
+            f"Channel {empty[0] + 1} has no valid value in any image: every value is nodata. Remove the channel from "
             f"the images, or correct the nodata value."
         )
     mean = np.average([np.resize(s.mean, channels) for s in used], axis=0, weights=weights)
@@ -189,7 +189,7 @@ def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
         labels, unlisted = dataset.classes.to_labels(values)
         if unlisted:
             raise DataError(
-                "contains {}, which dataset.yaml does not list. {}".format(
+                "The mask contains {}, which no class has. {}".format(
                     *describe_unlisted_values(unlisted, dataset.classes)
                 )
             )
@@ -202,7 +202,7 @@ def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
 def _require_complete(file: FileInfo, location: str) -> None:
     """Raise DataError for a truncated file: decoders may fill in its end without an error."""
     if file.is_truncated:
-        raise DataError(f"{location}: the file is truncated. Copy or download it again, or remove it.")
+        raise DataError(f"{location}: The file is truncated. Copy or download it again, or remove it.")
 
 
 def _compute_moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:

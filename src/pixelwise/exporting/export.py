@@ -135,7 +135,7 @@ def resolve_target(
     if fixed_size and min(fixed_size) < 1:
         raise InvalidArgumentError(f"fixed_size is {fixed_size}. Expected a height and a width from 1.")
     if fixed_size and precision == "int8":
-        raise InvalidArgumentError("int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
+        raise InvalidArgumentError("Int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
     return name, output
 
 
@@ -174,7 +174,7 @@ def export_predictor(
         if not agreement >= min_agreement:
             # In networks that pool with switches, rounding errors move whole values, so users may lower the limit.
             raise InvalidArgumentError(
-                f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels; at least "
+                f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels. At least "
                 f"{min_agreement:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another "
                 f"format or precision, or require less with --min-agreement."
             )

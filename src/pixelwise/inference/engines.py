@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic import street_scene
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
-from pixelwise.errors import InvalidArgumentError, find_name, missing_extra
+from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, missing_extra
 from pixelwise.files import write_atomically
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
@@ -358,7 +358,7 @@ def measure_engines(
         except Exception as error:  # of the library; PyTorch can do the job
             if name == "torch":
                 raise
-            logger.info(f"{ENGINES[name].title} is not used: {error}")
+            logger.info(f"{ENGINES[name].title} is not used: {describe_cause(error)}")
             continue
         seconds = clock() - start
         timings.append(

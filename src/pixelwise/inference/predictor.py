@@ -79,7 +79,7 @@ class PredictionOptions:
         if self.samples < 1:
             raise InvalidArgumentError(f"samples is {self.samples}, but must be at least 1.")
         if self.samples > 1 and self.tta:
-            raise InvalidArgumentError("tta and samples both average predictions. Choose one.")
+            raise InvalidArgumentError("tta and samples both average predictions. Give only one of them.")
         if self.samples > 1 and (self.tile_size or self.tiling == "blend"):
             raise InvalidArgumentError("samples are drawn for the whole image. Omit tile_size and tiling.")
 
@@ -184,7 +184,7 @@ class Predictor:
         if self.classes.foreground is None:
             raise InvalidArgumentError(
                 f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
-                f"Omit it; each pixel gets the most probable class."
+                f"Omit it. Each pixel gets the most probable class."
             )
 
     @property

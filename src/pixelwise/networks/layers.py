@@ -138,6 +138,6 @@ def check_size(name: str, size: Size, multiple: int) -> None:
     if height % multiple or width % multiple:
         legal = f"{round_up(height, multiple)}x{round_up(width, multiple)}"
         raise InvalidArgumentError(
-            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}; "
-            "pad the images, or wrap the network in Segmenter, which pads and crops."
+            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}. "
+            "Pad the images, or wrap the network in Segmenter, which pads and crops."
         )

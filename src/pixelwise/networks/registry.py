@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.networks.backbones import build_fc_layers
 from pixelwise.networks.segnet import SegNet
@@ -165,7 +165,7 @@ def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes:
     for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:
         if getattr(config, key) != getattr(default, key):
             raise InvalidArgumentError(
-                f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it; leave it out. "
+                f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it. Leave it out. "
                 f"Its keys: {', '.join(sorted(keys)) or 'none'}."
             )
     if is_import_path(config.name):
@@ -180,8 +180,8 @@ def _build_own_network(path: str, in_channels: int, num_classes: int) -> nn.Modu
         network = function(in_channels=in_channels, num_classes=num_classes)
     except TypeError as error:
         raise InvalidArgumentError(
-            f"{path} cannot be built ({error}). Expected a class or function with the parameters in_channels and "
-            f"num_classes."
+            f"{path} cannot be built ({describe_cause(error)}). Expected a class or function with the parameters "
+            f"in_channels and num_classes."
         ) from error
     if not isinstance(network, nn.Module):
         raise InvalidArgumentError(f"{path} returned {type(network).__name__}. Expected a torch.nn.Module.")

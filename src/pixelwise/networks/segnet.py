@@ -50,7 +50,7 @@ def distribute_dropout(depth: int, dropout: float) -> list[float]:
     """Return the dropout of each level; Bayesian SegNet has it from the third level on: `(4, 0.5) → [0, 0, .5, .5]`."""
     if dropout and depth < 3:
         raise InvalidArgumentError(
-            f"dropout is {dropout}, but it applies from the third level on and this network has {depth}; use dropout=0."
+            f"dropout is {dropout}, but it applies from the third level on and this network has {depth}. Use dropout=0."
         )
     return [0.0, 0.0, *[dropout] * (depth - 2)][:depth]
 

@@ -68,8 +68,8 @@ def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     stages = get_encoder_stages(network)
     if count > len(stages):
         raise InvalidArgumentError(
-            f"optimizer.freeze_stages is {count}, but {type(network).__name__} has {len(stages)} encoder stages; "
-            f"set it to at most {len(stages)}."
+            f"optimizer.freeze_stages is {count}, but {type(network).__name__} has {len(stages)} encoder stages. "
+            f"Set it to at most {len(stages)}."
         )
     return [module for stage in stages[:count] for module in stage]
 
@@ -87,7 +87,7 @@ def compute_learning_rate_scales(network: nn.Module, decay: float) -> dict[Tenso
     stages = get_encoder_stages(network)
     if not stages:
         raise InvalidArgumentError(
-            f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages; set it to 1."
+            f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages. Set it to 1."
         )
     return {
         parameter: decay**depth
@@ -118,8 +118,8 @@ def wrap_stages(network: nn.Module, runner: StageRunner) -> None:
     stages = get_encoder_stages(network)
     if not stages:
         raise InvalidArgumentError(
-            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages; "
-            "set it to false."
+            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages. "
+            "Set it to false."
         )
     encoder: Any = getattr(network, "encoder", None)
     if hasattr(encoder, "run_stage"):  # one method for all stages, which consist of several modules

@@ -180,7 +180,7 @@ class UNet(nn.Module):
         normalization = find_name("normalization", normalization, get_args(Normalization))
         upsampling, self.skips = find_decoder_names(upsampling, skips)
         if stem_stride > 1 and padding == "valid":
-            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'; with 'valid' it must be 1.")
+            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'. With 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.padding = padding
         self.stem_stride = stem_stride
@@ -225,14 +225,14 @@ class UNet(nn.Module):
 
     def _check_size(self, height: int, width: int) -> None:
         if self.padding == "same":
-            check_size("this U-Net", (height, width), self.size_multiple)
+            check_size("This U-Net", (height, width), self.size_multiple)
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
-                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
-                "wrap it in Segmenter, which pads and crops, or use padding='same'."
+                f"This U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
+                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
+                "Wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
 
@@ -282,17 +282,17 @@ class EncoderUNet(nn.Module):
         strides, channels = encoder.strides, encoder.out_channels
         encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
-            raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+            raise InvalidArgumentError(f"This encoder has maps of strides {strides}. U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
         if self.upsampling == "switches" and len(pools) != len(strides) - 1:
             raise InvalidArgumentError(
-                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
-                "choose another upsampling for this encoder."
+                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16. "
+                "Choose another upsampling for this encoder."
             )
         if base_channels and (self.skips == "add" or self.upsampling == "switches"):
             choice = "skips='add'" if self.skips == "add" else "upsampling='switches'"
             raise InvalidArgumentError(
-                f"{choice} needs as many channels as the encoder's maps; leave base_channels out."
+                f"{choice} needs as many channels as the encoder's maps. Leave base_channels out."
             )
         self.encoder = encoder
         self.size_multiple, self.finest_stride = strides[-1], strides[0]
@@ -309,7 +309,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
-        check_size("this U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
+        check_size("This U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):

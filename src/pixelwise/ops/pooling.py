@@ -92,7 +92,7 @@ def max_pool_with_switches(
     if min(size) < 1:
         shape = "x".join(map(str, windows.kernel_size))
         raise InvalidArgumentError(
-            f"x of {x.shape[2]}x{x.shape[3]} has no whole {shape} window; use ceil_mode=True to pool smaller ones."
+            f"x of {x.shape[2]}x{x.shape[3]} has no whole {shape} window. Use ceil_mode=True to pool smaller ones."
         )
     kernel = windows.kernel_size[0]
     if out is None:
@@ -163,7 +163,7 @@ def max_unpool(
     if isinstance(switches, Tensor) and switches.dtype == torch.int64:
         raise InvalidArgumentError(
             f"switches is {describe_value(switches)}, but must be uint8 positions inside the windows from "
-            "max_pool_with_switches; the flat indices of torch's max_pool2d cannot be used."
+            "max_pool_with_switches. The flat indices of torch's max_pool2d cannot be used."
         )
     check_tensor("switches", switches, "(B, C, H, W)", (torch.uint8,))
     if switches.shape != pooled.shape or switches.device != pooled.device:
@@ -426,14 +426,14 @@ def _check_sides(size: Size, pooled: Tensor, windows: Windows) -> None:
             legal = compute_unpooled_sides(count, kernel)
             if legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
                 continue
-            hint = f"it must be {legal[0]} to {legal[-1]}"
+            hint = f"It must be {legal[0]} to {legal[-1]}"
         else:
             counts = [_count_windows(side, windows, axis, ceil_mode) for ceil_mode in (False, True)]
             if count in counts:
                 continue
-            hint = f"they pool it to {counts[0]}"
+            hint = f"They pool it to {counts[0]}"
         raise InvalidArgumentError(
-            f"the {name} of size {tuple(size)} cannot have been pooled to {count} by windows of {kernel}; {hint}."
+            f"The {name} of size {tuple(size)} cannot have been pooled to {count} by windows of {kernel}. {hint}."
         )
 
 
@@ -448,4 +448,4 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> Non
             f"out is {describe_value(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
     if torch.is_grad_enabled() and (like.requires_grad or out.requires_grad):
-        raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
+        raise InvalidArgumentError("out= cannot be differentiated. Leave it out, or call under torch.no_grad().")

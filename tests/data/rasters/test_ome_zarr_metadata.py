@@ -65,7 +65,7 @@ def test_a_group_may_describe_no_image(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("attributes", [described("0.3", image()), {"ome": {"version": "0.6", "multiscales": [{}]}}])
 def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its metadata is NGFF 0\.[36]. Save it as 0\.4 or 0\.5"):
+    with pytest.raises(DataError, match=r"Its metadata is NGFF 0\.[36]. Save it as 0\.4 or 0\.5"):
         parse_multiscale(attributes)
 
 
@@ -74,7 +74,7 @@ def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
     [{}, {**image(), "datasets": []}, {**image(), "axes": ["y", "x"]}, image(scale(1, 1)), image({"type": "scale"})],
 )
 def test_damaged_metadata_is_an_error(inner: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its NGFF metadata is invalid or incomplete. Write the image again"):
+    with pytest.raises(DataError, match=r"Its NGFF metadata is invalid or incomplete. Write the image again"):
         parse_multiscale(described("0.4", inner))
 
 

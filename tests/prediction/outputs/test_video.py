@@ -105,13 +105,13 @@ def test_an_encoding_error_is_an_os_error(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"The labeled video cannot be written \(No such file"):
+    with pytest.raises(OSError, match=r"The labeled video cannot be written \(it does not exist"):
         copy_video(write_film(tmp_path / "a.mp4", 1), tmp_path / "gone" / "b.mp4")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"The labeled video cannot be written .*No space left"):
+    with pytest.raises(OSError, match=r"The labeled video cannot be written .*no space is left"):
         copy_video(write_film(tmp_path / "a.mp4", 5), Path("/dev/full"))
 
 
@@ -159,7 +159,7 @@ def test_a_list_of_frames_has_their_times(tmp_path: Path) -> None:
 def test_another_file_is_not_read_as_a_list_of_frames(tmp_path: Path, text: str | None) -> None:
     if text:
         (tmp_path / "frames.csv").write_text(text)
-    with pytest.raises(DataError, match=r"frames\.csv: The file is not a list of frames .* without --resume"):
+    with pytest.raises(DataError, match=r"frames\.csv: The file is not a list of frames.* without --resume"):
         list(read_frame_numbers(tmp_path / "frames.csv"))
 
 

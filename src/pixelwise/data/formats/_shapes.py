@@ -66,7 +66,7 @@ class ShapeClasses:
         if key not in self.values:
             known = ", ".join(format_value(k) for k in list(self.values)[:12])
             raise DataError(
-                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"The class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
                 f"correct the label."
             )
         return self.values[key]
@@ -288,7 +288,9 @@ def _match_images(
         if path is None:
             not_found.append(entry)
         elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
+            raise DataError(
+                f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep only one entry."
+            )
         else:
             found[path] = entry
     unlisted = group_by_name(set(images) - set(found))

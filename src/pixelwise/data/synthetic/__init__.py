@@ -71,7 +71,7 @@ def write_dataset(
     if min(counts.values()) < 0 or not 0 < sum(counts.values()) <= SEEDS_PER_DATASET:
         requested = ", ".join(f"{count} {split}" for split, count in counts.items())
         raise InvalidArgumentError(
-            f"the numbers of images are {requested}. Expected at least 0 for each split and 1 to {SEEDS_PER_DATASET} "
+            f"The numbers of images are {requested}. Expected at least 0 for each split and 1 to {SEEDS_PER_DATASET} "
             f"in total."
         )
     require_valid_request(seed, size)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, describe_cause
 from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend, draw_overlay, get_painted_colors
 
 LABELED_VIDEO = "_overlay.mp4"
@@ -98,11 +98,15 @@ class LabeledVideo:
 
     @contextlib.contextmanager
     def _wrap_errors(self) -> Iterator[None]:
-        """Raise errors of libav as OSError."""
+        """Turn errors of libav into PathAccessError."""
         try:
             yield
         except self.av.FFmpegError as error:
-            raise OSError(f"The labeled video cannot be written ({error.strerror}).") from error
+            raise PathAccessError(
+                f"The labeled video cannot be written ({describe_cause(error)}). Free disk space, or save other "
+                f"outputs "
+                f"than the overlay."
+            ) from error
 
     def _add_stream(self, picture: Any, frame: VideoFrame) -> Any:
         stream = self.container.add_stream(self.encoder.name, rate=self.video.rate, options=self.encoder.options)
@@ -164,7 +168,7 @@ def read_frame_numbers(path: Path) -> Iterator[int]:
                 yield int(row["frame"])
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(
-            f"{path}: The file is not a list of frames ({error}). Predict the video with --overwrite, without --resume."
+            f"{path}: The file is not a list of frames. Predict the video with --overwrite, without --resume."
         ) from error
 
 
