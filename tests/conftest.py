@@ -24,7 +24,7 @@ SLOW_PATHS = (
     "networks/test_weights.py",
     *("networks/test_weights_from_classifier.py", "networks/test_weights_from_model.py"),
     *("ops/kernels", "ops/test_pooling.py", "planning/test_memory_estimate.py", "planning/test_planner.py"),
-    *("planning/test_planner_memory.py", "planning/test_planner_timing.py", "test_docstrings.py"),
+    *("planning/test_planner_memory.py", "planning/test_planner_timing.py", "test_docs.py", "test_docstrings.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
     *(
         "reports/test_pages_in_browser.py",
