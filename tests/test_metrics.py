@@ -212,9 +212,9 @@ def test_invalid_maps_raise(count: object) -> None:
         count(zeros, zeros + 4, 4)
     with pytest.raises(DataError, match="label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is not in 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"prediction has the class 255, but must be in 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="predicted class -2 is not in"):
+    with pytest.raises(InvalidArgumentError, match="prediction has the class -2"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 

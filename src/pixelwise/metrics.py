@@ -462,7 +462,7 @@ def _select_counted(
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
+            f"prediction has the class {value}, but must be in 0..{num_classes - 1}: it is from another model."
         )
     return counted, predicted, truth
 
