@@ -248,7 +248,7 @@ def _make_encoder() -> nn.Module:
 def _make_classifier() -> nn.Module:
     import torchvision
 
-    return torchvision.models.squeezenet1_1(num_classes=2).eval()
+    return torchvision.models.shufflenet_v2_x0_5(num_classes=2).eval()
 
 
 def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:

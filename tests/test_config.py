@@ -364,12 +364,14 @@ def test_keys_in_seconds_take_durations() -> None:
     config = Config().replace({"training.budget_seconds": "0.5h", "training.checkpoint_interval_seconds": "1e3"})
     assert config.training.budget_seconds == 1800
     assert config.training.checkpoint_interval_seconds == 1000
-    with pytest.raises(InvalidArgumentError, match="'soon' is not a duration"):
+    with pytest.raises(InvalidArgumentError, match="text is 'soon', which is not a duration"):
         Config().replace({"training.budget_seconds": "soon"})
 
 
 def test_an_empty_duration_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"the duration '0m' is empty. Expected one such as 20m"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"text is '0m', which is an empty duration. Expected one such as 20m"
+    ):
         parse_duration("0m")
 
 

@@ -190,7 +190,7 @@ def plan(
     from pixelwise.planning.prepare_data import prepare_data
 
     started = budget_start()  # like the run that it plans: imports included
-    changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
+    changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget, "budget")}
     named = {
         "data.format": format,
         "data.masks": masks,

@@ -159,7 +159,7 @@ def train(
         "network.encoder_weights": weights if weights in (None, "imagenet", "none") else "file",
         "training.init_from": None if init_from is None else str(init_from),
         "training.steps": steps,
-        "training.budget_seconds": None if budget is None else parse_duration(budget),
+        "training.budget_seconds": None if budget is None else parse_duration(budget, "budget"),
         "training.seed": seed,
         "training.deterministic": True if deterministic else None,
     }

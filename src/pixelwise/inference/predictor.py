@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import Count, check_arguments, describe_value
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype
@@ -150,14 +151,15 @@ class Predictor:
     def classes(self) -> Classes:
         return self.spec.classes
 
+    @check_arguments
     def predict(
         self,
         image: npt.ArrayLike,
         *,
         tiling: Tiling = "exact",
-        tile_size: int | None = None,
+        tile_size: Count | None = None,
         keep_logits: bool = False,
-        samples: int = 1,
+        samples: Count = 1,
         tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
@@ -187,19 +189,17 @@ class Predictor:
             >>> pw.load(model, device="cpu").predict(image, tiling="none", tta=["flips"]).labels.shape
             (64, 96)
         """
-        require_known("tiling", [tiling], get_args(Tiling))
-        if tile_size is not None and tile_size < 1:
-            raise InvalidArgumentError(f"tile_size is {tile_size}, but must be at least 1 pixel.")
         if tta and samples != 1:
             raise InvalidArgumentError("tta and samples both average predictions. Choose one.")
-        pixels = self.check_image(np.asarray(image))
+        image = _to_array(image)
+        pixels = self.check_image(image)
         if tta:
             prediction = self._average_views(pixels, tta, tiling, tile_size)
         elif samples != 1:
             prediction = self._sample(pixels, samples)
         else:
             prediction = self._predict(pixels, tiling, tile_size, keep_logits)
-        return replace(prediction, image=np.asarray(image), classes=self.classes)
+        return replace(prediction, image=image, classes=self.classes)
 
     def _predict(self, pixels: Array, tiling: Tiling, tile_size: int | None, keep_logits: bool) -> Prediction:
         size = (pixels.shape[0], pixels.shape[1])
@@ -217,9 +217,13 @@ class Predictor:
         is_reference = self.device.type == "cpu" and self.precision == "fp32"  # sums would round differently in a batch
         return 1 if is_reference else max(1, min(MAX_BATCH, WHOLE_PIXELS // max(size[0] * size[1], 1)))
 
+    @check_arguments
     def predict_images(self, images: Sequence[npt.ArrayLike], *, keep_logits: bool = False) -> list[Prediction]:
         """Predict images of one shape in one batch, each as a whole; up to rounding, the results of `predict`."""
-        pixels = [self.check_image(np.asarray(image)) for image in images]
+        pixels = [self.check_image(_to_array(image)) for image in images]
+        if len({image.shape for image in pixels}) != 1:
+            shapes = [image.shape for image in pixels]
+            raise InvalidArgumentError(f"images have the shapes {shapes}, but must be of one shape.")
         logits = self.predict_batch(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
         labels = self._compute_labels(logits)
         kept = logits.cpu() if keep_logits else None
@@ -340,6 +344,7 @@ class Predictor:
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Compute logits (B, K, H, W) float32 of images (B, C, H, W) in raw units, on the device of the predictor."""
+        self.module.check_images(images)
         return self._infer(self._optimized_module, images)
 
     @torch.inference_mode()
@@ -383,6 +388,14 @@ class Predictor:
             )
         # torch.from_numpy does not accept read-only memory, such as that of Pillow.
         return np.require(match_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
+
+
+def _to_array(image: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors of a GPU
+        shown = describe_value(image)
+        raise InvalidArgumentError(f"image is {shown}, but must be an array (H, W) or (H, W, C).") from error
 
 
 def load(
