@@ -10,10 +10,8 @@ import dataclasses
 import inspect
 import math
 import re
-import typing
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,8 +23,7 @@ from torch import Tensor, nn
 
 import pixelwise as pw
 from pixelwise import api, config, losses, metrics, networks, ops
-from pixelwise.config import Config, LossConfig, NetworkConfig
-from pixelwise.data.synthetic import write_dataset
+from pixelwise.config import Config, LossConfig
 from pixelwise.networks import geometry
 
 MODULES: Mapping[str, ModuleType] = {
@@ -136,8 +133,12 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "networks.FCN.from_classifier": (
             networks.FCN.from_classifier,
             {
-                **{"classifier": _make_classifier(), "num_classes": 2, "stride": 8, "padding": None},
-                **{"upsampling": "learned", "grouped": True},
+                "classifier": _make_classifier(),
+                "num_classes": 2,
+                "stride": 8,
+                "padding": None,
+                "upsampling": "learned",
+                "grouped": True,
             },
         ),
         "networks.build_network": (networks.build_network, {"config": "unet", **channels}),
@@ -148,8 +149,11 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "networks.describe": (
             networks.describe,
             {
-                **{"name": "unet", "size": (32, 32), **channels},
-                **{"encoder": None, "settings": {"network.base_channels": 2}},
+                "name": "unet",
+                "size": (32, 32),
+                **channels,
+                "encoder": None,
+                "settings": {"network.base_channels": 2},
             },
         ),
         "networks.Segmenter.__init__": (
@@ -261,8 +265,12 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "check": (
             pw.check,
             {
-                **{**dataset, "resolution": None, "group_by": None, "json_path": out / "a.json"},
-                **{"html_path": out / "a.html", "overwrite": False},
+                **dataset,
+                "resolution": None,
+                "group_by": None,
+                "json_path": out / "a.json",
+                "html_path": out / "a.html",
+                "overwrite": False,
             },
         ),
         "convert": (pw.convert, {**dataset, "output": out / "a", "to": "folder", "overwrite": False}),
@@ -270,15 +278,27 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "evaluate": (
             pw.evaluate,
             {
-                **{**dataset, "model": files["model"], "split": "test", "json_path": out / "a.json"},
-                **{"overwrite": False, "engine": "torch", **where},
+                **dataset,
+                "model": files["model"],
+                "split": "test",
+                "json_path": out / "a.json",
+                "overwrite": False,
+                "engine": "torch",
+                **where,
             },
         ),
         "export": (
             pw.export,
             {
-                **{"model": files["model"], "output": out / "a.onnx", "format": "onnx", "logits": False},
-                **{"precision": "fp32", "min_agreement": 0.9, "opset": 18, "fixed_size": (32, 32), "overwrite": False},
+                "model": files["model"],
+                "output": out / "a.onnx",
+                "format": "onnx",
+                "logits": False,
+                "precision": "fp32",
+                "min_agreement": 0.9,
+                "opset": 18,
+                "fixed_size": (32, 32),
+                "overwrite": False,
             },
         ),
         "info": (pw.info, {}),
@@ -286,33 +306,71 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "localize": (
             pw.localize,
             {
-                **{"images": [files["image"]], "output": out / "a", "classifier": "squeezenet1_1"},
-                **{"weights": files["model"], "class_name": None, "overwrite": False, "device": "cpu"},
+                "images": [files["image"]],
+                "output": out / "a",
+                "classifier": "shufflenet_v2_x0_5",
+                "weights": files["weights"],
+                "class_name": None,
+                "overwrite": False,
+                "device": "cpu",
             },
         ),
         "plan": (pw.plan, {**dataset, **plan, "output": out / "a.yaml"}),
         "predict": (
             pw.predict,
             {
-                **{"model": files["model"], "inputs": [files["image"]], "output": out / "a", "save": ["labels"]},
-                **{"tiling": "exact", "label_values": "index", "min_area": 0, "fill_holes": False, "tta": []},
-                **{"resume": False, "overwrite": False, "shard": None, "cluster": None, "engine": "torch", **where},
+                "model": files["model"],
+                "inputs": [files["image"]],
+                "output": out / "a",
+                "save": ["labels"],
+                "tiling": "exact",
+                "label_values": "index",
+                "min_area": 0,
+                "fill_holes": False,
+                "tta": [],
+                "resume": False,
+                "overwrite": False,
+                "shard": None,
+                "cluster": None,
+                "engine": "torch",
+                **where,
             },
         ),
         "quantize": (
             pw.quantize,
             {
-                **{**dataset, "model": files["model"], "output": out / "a.onnx", "max_iou_drop": 1.0},
-                **{"overwrite": False},
+                **dataset,
+                "model": files["model"],
+                "output": out / "a.onnx",
+                "max_iou_drop": 1.0,
+                "overwrite": False,
             },
         ),
         "train": (
             pw.train,
             {
-                **{**dataset, "output": out / "a", "group_by": None, "folds": None, "config": None},
-                **{"network": "unet", "encoder": None, "weights": None, "init_from": None, "budget": None, "steps": 1},
-                **{"resume": False, "allow_changes": False, "profile": False, "skip_invalid": False, "loss": None},
-                **{"augment": None, "settings": {}, "seed": 0, "deterministic": False, "devices": None, **where},
+                **dataset,
+                "output": out / "a",
+                "group_by": None,
+                "folds": None,
+                "config": None,
+                "network": "unet",
+                "encoder": None,
+                "weights": None,
+                "init_from": None,
+                "budget": None,
+                "steps": 1,
+                "resume": False,
+                "allow_changes": False,
+                "profile": False,
+                "skip_invalid": False,
+                "loss": None,
+                "augment": None,
+                "settings": {},
+                "seed": 0,
+                "deterministic": False,
+                "devices": None,
+                **where,
             },
         ),
         "api.describe_config": (api.describe_config, {"json_schema": False}),
@@ -343,19 +401,24 @@ def make_object_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "Predictor.predict": (
             predictor.predict,
             {
-                **{"image": pixels, "tiling": "exact", "tile_size": None, "keep_logits": False, "samples": 1},
-                **{"tta": []},
+                "image": pixels,
+                "tiling": "exact",
+                "tile_size": None,
+                "keep_logits": False,
+                "samples": 1,
+                "tta": [],
             },
         ),
         "Predictor.predict_images": (predictor.predict_images, {"images": [pixels], "keep_logits": False}),
         "Predictor.predict_batch": (predictor.predict_batch, {"images": images}),
         "networks.Segmenter.forward": (segmenter, {"images": images}),
         "networks.Segmenter.forward_padded": (segmenter.forward_padded, {"images": images}),
+        "networks.Segmenter.check_images": (segmenter.check_images, {"images": images}),
         "networks.Segmenter.normalize": (segmenter.normalize, {"images": images}),
         "networks.Segmenter.compute_padding": (segmenter.compute_padding, {"side": 30}),
         "networks.Segmenter.compute_padded_indices": (segmenter.compute_padded_indices, {"side": 30}),
         "config.load_config": (config.load_config, {"path": files["config"]}),
-        "config.parse_duration": (config.parse_duration, {"text": "20m"}),
+        "config.parse_duration": (config.parse_duration, {"text": "20m", "name": "text"}),
         "config.parse_settings": (config.parse_settings, {"settings": ["network.depth=3"]}),
         "config.from_dict": (config.from_dict, {"values": {"network": {"depth": 3}}}),
     }
@@ -417,5 +480,242 @@ def list_bad_values(valid: Any) -> dict[str, Any]:
     return values
 
 
-ACCEPTED: Mapping[str, str] = {}
-"""Name of a parameter (a pattern) → the bad values that it takes."""
+ACCEPTED: Mapping[str, str] = {
+    # maps of any number of channels; meta tensors give meta tensors
+    "ops.MaxPoolWithSwitches.forward(x)": "channels meta",
+    "ops.Unpool*.forward(x)": "channels meta",
+    "ops.Interpolate.forward(x)": "channels meta",
+    "ops.unpool_*(x)": "channels meta",
+    "ops.interpolate(x)": "channels meta",
+    "ops.pack_switches(switches)": "channels meta",
+    "ops.unpack_switches(packed)": "meta",
+    "ops.conv_matrix(weight)": "channels",
+    "*(ceil_mode)": "True",
+    "ops.*_conv(bias)": "None",
+    "ops.TransposedConv.__init__(bias)": "True",
+    "ops.*(out)": "None",
+    "ops.*(padding)": "0",
+    "ops.*(output_padding)": "0",
+    "ops.bilinear_*(device)": "None",
+    "*(ignore_index)": "0 -1",
+    "losses.*_weights)": "None",
+    "losses.*(power)": "0 1.5",
+    "losses.*(gamma)": "0 1.5",
+    "losses.*(beta)": "0",
+    "losses.*(dice_weight)": "0 1.5",
+    "metrics.BoundaryScore.__init__(image_scores)": "[]",
+    "metrics.compute_scores(boundary)": "None",
+    "metrics.compute_scores(num_images)": "0",
+    # raw images of any dtype
+    "networks.Segmenter.*(images)": "dtype",
+    "networks.*(dropout)": "0",
+    "networks.UNet.__init__(depth)": "0",
+    "networks.SegNetBasic.__init__(encoder_addition)": "True",
+    "networks.SegNetBasic.__init__(single_channel_decoder)": "True",
+    "networks.FCN.*(grouped)": "True",
+    "networks.FCN.*(head)": "None",
+    "networks.FCN.*(padding)": "None",
+    "*describe*(encoder)": "None",
+    "*describe*(json_schema)": "True",
+    "Config.__init__(estimate)": "[] names",
+    "config.*(text)": "1.5",
+    "config.parse_settings(settings)": "[]",
+    "config.parse_duration(name)": "name",
+    "config.DataConfig(format)": "None name",
+    "config.DataConfig(masks)": "None name",
+    "config.DataConfig(group_by)": "None name",
+    "config.DataConfig(max_val_images)": "None",
+    "config.DataConfig(cache_gib)": "0 1.5",
+    "config.NetworkConfig(name)": "name",
+    "config.NetworkConfig(base_channels)": "None",
+    "config.NetworkConfig(encoder)": "None name",
+    "config.NetworkConfig(upsampling)": "None",
+    "config.NetworkConfig(skips)": "None",
+    "config.OptimizerConfig(lr)": "1.5",
+    "config.OptimizerConfig(weight_decay)": "0 1.5",
+    "config.OptimizerConfig(momentum)": "0",
+    "config.OptimizerConfig(clip_norm)": "0 1.5",
+    "config.OptimizerConfig(ema)": "0",
+    "config.OptimizerConfig(freeze_stages)": "0",
+    "config.ScheduleConfig(warmup)": "0",
+    "config.ScheduleConfig(final_lr_ratio)": "0",
+    "config.ScheduleConfig(full_scale_from)": "0",
+    "config.LossConfig(function)": "None name",
+    "config.LossConfig(class_weight_power)": "0",
+    "config.LossConfig(dice_weight)": "0 1.5",
+    "config.LossConfig(lovasz_weight)": "0 1.5",
+    "config.LossConfig(focal_gamma)": "0 1.5",
+    "config.LossConfig(tversky_beta)": "0",
+    "config.LossConfig(border_weight)": "0 1.5",
+    "config.LossConfig(border_sigma)": "1.5",
+    "config.AugmentationConfig(flip_*)": "0",
+    "config.AugmentationConfig(rotate)": "0 1.5",
+    "config.AugmentationConfig(color)": "0",
+    "config.AugmentationConfig(elastic)": "0 1.5",
+    "config.AugmentationConfig(function)": "None name",
+    "config.TrainingConfig(activation_checkpointing)": "True",
+    "config.TrainingConfig(compile)": "True",
+    "config.TrainingConfig(sync_batch_norm)": "True",
+    "config.TrainingConfig(steps)": "None",
+    "config.TrainingConfig(budget_seconds)": "None 1.5",
+    "config.TrainingConfig(init_from)": "None name",
+    "config.TrainingConfig(seed)": "0",
+    "config.TrainingConfig(deterministic)": "True",
+    "config.TrainingConfig(early_stopping_patience)": "None 0",
+    "config.TrainingConfig(checkpoint_interval_seconds)": "1.5",
+    "config.TrainingConfig(loggers)": "[]",
+    "Dataset.load(format)": "None",
+    "Dataset.load(masks)": "None",
+    "Dataset.__getitem__(index)": "0 -1",
+    "Predictor.predict(image)": "unbatched",
+    "Predictor.predict(tile_size)": "None",
+    "Predictor.*(keep_logits)": "True",
+    "Predictor.predict(tta)": "[]",
+    "Predictor.predict_batch(images)": "dtype",
+}
+"""Parameter, "function(parameter)" as a pattern → the bad values that it takes, by name."""
+
+NOT_CALLED: Mapping[str, str] = {
+    # values that commands take, with which they would run
+    "*(format)": "None",
+    "*(masks)": "None name",
+    "*(group_by)": "None name",
+    "*(overwrite)": "True",
+    "*(output)": "None name path",
+    "*(*_path)": "None name path",
+    "check(resolution)": "None",
+    "evaluate(split)": "None",
+    "export(logits)": "True",
+    "export(min_agreement)": "None 0",
+    "export(opset)": "None",
+    "export(fixed_size)": "None",
+    "localize(class_name)": "None name",
+    "localize(weights)": "name path",
+    "*(budget)": "None 1.5",
+    "*(network)": "None",
+    "*(seed)": "None 0",
+    "predict(min_area)": "0",
+    "predict(fill_holes)": "True",
+    "predict(tta)": "[]",
+    "*(resume)": "True",
+    "predict(inputs)": "name names path",
+    "predict(shard)": "None",
+    "predict(cluster)": "None",
+    "quantize(max_iou_drop)": "0 1.5",
+    "train(folds)": "None",
+    "train(config)": "None",
+    "train(encoder)": "None",
+    "train(weights)": "None",
+    "train(init_from)": "None",
+    "train(steps)": "None",
+    "train(profile)": "True",
+    "train(skip_invalid)": "True",
+    "train(deterministic)": "True",
+    "train(devices)": "None",
+    "train(loss)": "None",
+    "train(augment)": "None",
+    "api.describe_networks(name)": "None",
+}
+
+
+def has_name(table: Mapping[str, str], parameter: str, kind: str) -> bool:
+    """Return whether a table of patterns lists a bad value of a parameter."""
+    rows = (kinds.split(" ") for pattern, kinds in table.items() if fnmatch(parameter, pattern.replace("[", "[[]")))
+    return any(kind in row for row in rows)
+
+
+def list_bad_calls(name: str, valid: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (parameter, name of the bad value, arguments) of each call of a function."""
+    for parameter, value in valid.items():
+        for kind, bad in list_bad_values(value).items():
+            where = f"{name}({parameter})"
+            is_command = "." not in name or name.startswith("api.")
+            if not (is_command and has_name(NOT_CALLED, where, kind)):
+                yield parameter, kind, {**valid, parameter: bad}
+
+
+# ---- tests
+
+
+@pytest.fixture(scope="module")
+def calls(streets: Path, make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Valid]:
+    """The valid call of each public function."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "config.yaml").write_text(Config().to_yaml(), encoding="utf-8")
+    (folder / "out").mkdir()
+    image = min((streets / "images").rglob("*.png"))
+    files = {"data": streets, "model": make_model(folder / "a.safetensors"), "image": image, "out": folder / "out"}
+    files |= {"config": folder / "config.yaml", "weights": folder / "weights.pt"}
+    torch.save(_make_classifier().state_dict(), files["weights"])
+    return {**make_valid_calls(files), **make_command_calls(files), **make_object_calls(files)}
+
+
+NAMES = list_public_names()
+
+FILE_ERRORS = (pw.PathNotFoundError, pw.PathAccessError, pw.DataError, pw.ModelFileError)
+"""Their messages may name the file instead of the parameter."""
+
+LEGAL = re.compile(
+    r"must|[Ee]xpected|[Cc]hoose|can(not)? be|need|Use |Save |Give |Put |copy it|no such folder|does not exist|neither"
+)
+"""Words that say what is legal, or what to do."""
+
+
+def find_fault(name: str, parameter: str, kind: str, function: Callable[..., Any], arguments: Any) -> str | None:
+    """Call a function with a bad argument; return what is wrong with its answer."""
+    is_accepted = has_name(ACCEPTED, f"{name}({parameter})", kind)
+    try:
+        function(**arguments)
+    except pw.PixelwiseError as error:
+        text, is_of_file = str(error), isinstance(error, FILE_ERRORS)
+    except Exception as error:  # what must not happen
+        return f"raw {type(error).__name__}: {error}"
+    else:
+        return None if is_accepted else "accepted"
+    if is_accepted:
+        return f"refused, although ACCEPTED lists it: {text}"
+    named = arguments if kind in ("channels", "meta") else [parameter]  # it differs from another tensor
+    is_named = any(re.search(rf"(?<![a-z]){each.removesuffix('s')}", text) for each in named)
+    is_shown = ABSENT in text and (is_of_file or re.search("unknown|--set|[Nn]o .* found", text))
+    if not is_named and not is_shown and "no inputs are given" not in text:
+        return f"does not name the parameter: {text}"
+    return None if LEGAL.search(text) else f"does not say what is legal: {text}"
+
+
+def test_every_public_function_has_a_valid_call(calls: dict[str, Valid]) -> None:
+    assert set(calls) == set(NAMES)
+    for name, (function, arguments) in calls.items():
+        assert set(arguments) == set(inspect.signature(getattr(function, "forward", function)).parameters) - {
+            "name"
+        } | {"name"} & set(arguments), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_arguments_are_errors_of_pixelwise(
+    calls: dict[str, Valid], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a name is also a relative path
+    function, valid = calls[name]
+    faults = []
+    for parameter, kind, arguments in list_bad_calls(name, valid):
+        if fault := find_fault(name, parameter, kind, function, arguments):
+            faults.append(f"{parameter}, {kind}: {fault}")
+    assert not faults, "\n".join(faults)
+
+
+def test_number_of_calls(calls: dict[str, Valid]) -> None:
+    bad = [each for name, (_, valid) in calls.items() for each in list_bad_calls(name, valid)]
+    print(f"{len(bad)} calls with a bad argument of {len(calls)} public functions")  # pytest -rP shows it
+    assert len(bad) >= 600
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda x: math.sqrt(x), "raw TypeError"),
+        (lambda x: None, "accepted"),
+        (lambda x: ops.overlap_counts(x, 2), "does not name the parameter"),
+    ],
+)
+def test_faults_are_found(call: Callable[..., Any], fault: str) -> None:
+    assert str(find_fault("f", "x", "name", call, {"x": ABSENT})).startswith(fault)

@@ -221,7 +221,7 @@ class TrainingConfig:
     """Wall-clock time of the whole command, in seconds; None: `steps` decides."""
     init_from: str | None = None
     """Run folder or model file with the initial weights, as given to --init-from; None: random weights."""
-    seed: int = 0
+    seed: Index = 0
     """Seed of splits, weights, sampling and augmentation."""
     deterministic: bool = False
     """Make the run repeatable bit for bit on a CPU: training does not read the clock."""

@@ -25,6 +25,7 @@ from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import wrap_path_errors
 from pixelwise.progress import budget_start
+from pixelwise.shapes import Size
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
@@ -39,7 +40,7 @@ def check(
     format: Format = None,
     masks: Masks = None,
     resolution: Annotated[
-        tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
+        Size | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
     ] = None,
     group_by: GroupBy = None,
     json_path: JsonPath = None,
@@ -74,14 +75,13 @@ def check(
         >>> report.errors
         ()
     """
-    from pixelwise.checks.runner import require_valid_resolution, run_checks
+    from pixelwise.checks.runner import run_checks
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
     from pixelwise.output_files import prepare_files
     from pixelwise.reports.check_report import render_check_report
 
-    require_valid_resolution(resolution)
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
     json_file, html_file = prepare_files([json_path, html_path], "check", to_paths(data), request, overwrite=overwrite)
     dataset = load_datasets(to_paths(data), format, masks)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.arguments import Count, check_arguments
+from pixelwise.arguments import Count, Index, check_arguments
 from pixelwise.errors import InvalidArgumentError, unknown_name
 from pixelwise.networks.layers import (
     Skips,
@@ -164,7 +164,7 @@ class UNet(nn.Module):
         num_classes: Count,
         *,
         base_channels: Count = 64,
-        depth: Count = 4,
+        depth: Index = 4,
         max_channels: Count = 1024,
         padding: Padding = "valid",
         normalization: Normalization = "none",
@@ -228,7 +228,7 @@ class UNet(nn.Module):
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this UNet without padding takes images with heights and widths of {levels}m+{offset}, with m of at "
+                f"this UNet without padding takes images with heights and widths of {levels}m+{offset} with m of at "
                 f"least 8 ({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
                 "wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
