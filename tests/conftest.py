@@ -58,7 +58,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 # No deadline, as the machine may be busy; every run tries the same examples.
-settings.register_profile("pixelwise", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "pixelwise", max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", settings.get_profile("pixelwise"), max_examples=300, derandomize=False)
 settings.load_profile("pixelwise")
 
 

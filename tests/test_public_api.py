@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
     "evaluate": (
         ["MODEL", "DATA"],
-        {"--split", "--threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
     ),
     "export": (
         ["MODEL"],
@@ -55,8 +55,12 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--overlay-style",
+            "--opacity",
             "--threshold",
             "--tta",
+            "--samples",
+            "--seed",
             "--resume",
             "--shard",
             "--cluster",

@@ -14,6 +14,7 @@ from pixelwise.progress import use_reporter
 from support.recorder import Recorder
 
 Arguments = dict[str, Any]
+TINY = {"data.crop_size": [64, 64], "training.batch_size": 2}
 
 
 @pytest.fixture
@@ -63,9 +64,17 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
     short["settings"]["network.base_channels"] = 8
     with pytest.raises(
         InvalidArgumentError,
-        match=r"cannot be used for this run: .*network\.base_channels is 4 there, 8 here",
+        match=r"cannot be used for this run: network\.base_channels is 4 in the model, but 8 in the config",
     ):
         train(streets, tmp_path / "run", init_from=trained, **short)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["segnet", "unet-paper", "fcn-32s", "fcn-paper", "fcn-alexnet"])
+def test_another_network_is_refused_by_its_name(trained: Path, streets: Path, tmp_path: Path, name: str) -> None:
+    said = f"the model is a 'unet', but the config asks for a '{name}'. Omit network.name "
+    with pytest.raises(InvalidArgumentError, match=said):
+        train(streets, tmp_path / "run", init_from=trained, network=name, steps=2, settings=TINY, device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -92,4 +101,4 @@ def test_freezing_random_weights_is_a_warning(streets: Path, tiny: Arguments, tm
     settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.freeze_stages freezes random weights; give --weights or --init-from" in heard.messages
+    assert "warning: optimizer.freeze_stages freezes random weights. Give --weights or --init-from" in heard.messages

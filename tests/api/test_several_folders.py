@@ -46,7 +46,10 @@ def test_convert(folders: list[Path], tmp_path: Path) -> None:
     assert (tmp_path / "out/images/one/a.png").exists()
 
 
-def test_the_command_line_takes_several_folders(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_takes_several_folders(
+    folders: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pixelwise.planning.planner.measure_step", lambda *arguments: 10.0)
     with pytest.raises(SystemExit) as end:
         main.main(["check", *map(str, folders)])
     assert not end.value.code

@@ -29,8 +29,8 @@ Arguments = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def folded(streets: Path, tiny: Arguments, tmp_path_factory: pytest.TempPathFactory) -> CrossValidationResult:
-    """Three finished folds. Read only."""
-    result = train(streets, tmp_path_factory.mktemp("folds") / "run", folds=3, **tiny)
+    """Two finished folds. Read only."""
+    result = train(streets, tmp_path_factory.mktemp("folds") / "run", folds=2, **tiny)
     assert isinstance(result, CrossValidationResult)
     return result
 
@@ -39,23 +39,17 @@ def test_folds_are_runs_that_share_out_train_and_val(folded: CrossValidationResu
     dataset = Dataset.load(streets)
     splits = [read_splits(run / "splits.yaml", dataset.samples) for run in folded.folds]
     assert sorted(s for one in splits for s in one["val"]) == [s for s in dataset.samples if s.split != "test"]
-    assert [len(one["test"]) for one in splits] == [4, 4, 4]
-    assert sorted(path.name for path in folded.run.iterdir()) == [
-        "fold-1",
-        "fold-2",
-        "fold-3",
-        "folds.html",
-        "folds.json",
-    ]
+    assert [len(one["test"]) for one in splits] == [4, 4]
+    assert sorted(path.name for path in folded.run.iterdir()) == ["fold-1", "fold-2", "folds.html", "folds.json"]
     for run in folded.folds:
         assert (run / "report.html").exists()
     assert len({(run / "config.yaml").read_text() for run in folded.folds}) == 1
-    assert len({load_model(run)[1].mean for run in folded.folds}) == 3
+    assert len({load_model(run)[1].mean for run in folded.folds}) == 2
 
 
 def test_the_scores_of_the_folds_are_those_of_their_models(folded: CrossValidationResult, streets: Path) -> None:
     stored = json.loads((folded.run / "folds.json").read_text())
-    assert stored == {"num_folds": 3, "budget_seconds": None, **folded.scores}
+    assert stored == {"num_folds": 2, "budget_seconds": None, **folded.scores}
     scored = [evaluate(run, streets, split="val", device="cpu", precision="fp32") for run in folded.folds]
     assert [s.confusion for s in scored] == [s["confusion"] for s in folded.scores["folds"].values()]
     assert folded.scores["pooled"]["num_images"] == 16
@@ -65,7 +59,7 @@ def test_the_scores_of_the_folds_are_those_of_their_models(folded: CrossValidati
 def test_finished_folds_resumed_change_nothing(folded: CrossValidationResult, streets: Path, tiny: Arguments) -> None:
     before = read_contents(folded.run)
     assert train(streets, folded.run, resume=True) == folded
-    assert train(streets, folded.run, resume=True, folds=3, **tiny) == folded
+    assert train(streets, folded.run, resume=True, folds=2, **tiny) == folded
     assert read_contents(folded.run) == before
 
 
@@ -85,7 +79,7 @@ def test_interrupted_folds_are_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(streets, tmp_path / "run", folds=3, **tiny)
+            train(streets, tmp_path / "run", folds=2, **tiny)
     first = read_contents(tmp_path / "run" / "fold-1")
     result = train(streets, tmp_path / "run", resume=True, **tiny)
     assert read_contents(tmp_path / "run" / "fold-1") == first
@@ -114,13 +108,13 @@ def test_folds_without_their_mark_start_from_the_beginning(
     (tmp_path / "fold-1").mkdir()
     shutil.copy(folded.run / "fold-1" / "config.yaml", tmp_path / "fold-1")
     RunFolder(tmp_path).unfinished.touch()
-    assert train(streets, tmp_path, resume=True, folds=3, **tiny).scores == folded.scores
+    assert train(streets, tmp_path, resume=True, folds=2, **tiny).scores == folded.scores
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"folds": 4}, r"was started with 3 folds, not 4\. Resume without"),
+        ({"folds": 4}, r"was started with 2 folds, not 4\. Resume without"),
         ({"seed": 1}, r"a different config:\n  training\.seed: 0 → 1\nResume without changing it, or start a new run"),
         ({"budget": "20m"}, r"a different config:\n  training\.budget_seconds: .* → 1200\.0\n"),
     ],

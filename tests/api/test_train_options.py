@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from pixelwise.api import train
+from pixelwise.api.train_options import TrainOptions
+from pixelwise.data.dataset import Dataset
+from support.commands import parse_command
 
 
 def train_nothing(monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
@@ -54,3 +57,49 @@ def test_a_deterministic_budget_is_resolved_to_steps(
     for config in asked:
         assert config.training.steps is not None
         assert 1 <= config.training.steps < 60
+
+
+# Commands that resume a run
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [
+        ({}, {}, {}),
+        ({"given_device": "cpu", "devices": 2}, {}, {"device": "cpu", "devices": 2}),
+        ({"given_device": "cpu", "devices": 2}, {"WORLD_SIZE": "2"}, {"device": "cpu", "devices": 2}),
+        ({"weights": "my weights.pth"}, {}, {"weights": "my weights.pth"}),
+        ({"weights": "imagenet"}, {}, {}),
+        ({}, {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, {}),
+    ],
+)
+def test_the_command_that_resumes_has_what_the_folder_does_not_hold(
+    streets: Path, monkeypatch: pytest.MonkeyPatch, given: Any, environment: dict[str, str], expected: Any
+) -> None:
+    values: dict[str, Any] = {"given_device": "auto", "devices": None, "weights": None, **given}
+    options = TrainOptions(
+        data=[streets],
+        output=None,
+        config=None,
+        changes={},
+        folds=None,
+        resume=False,
+        allow_changes=False,
+        profile=False,
+        skip_invalid=False,
+        precision="auto",
+        **values,
+    )
+    if environment:
+        rank = {"RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+        for name, value in {**rank, **environment}.items():
+            monkeypatch.setenv(name, value)
+    dataset = Dataset.load(streets, "folder", "labels")
+    command = options.format_resume_command(dataset, Path("runs/a b"))
+    name, parameters = parse_command(command)
+    given_words = {"output": "runs/a b", "resume": True, "format": "folder", "masks": "labels"}
+    assert (name, parameters["data"]) == ("train", [str(streets)])
+    changed = {key: value for key, value in parameters.items() if key in {*given_words, "device", "devices", "weights"}}
+    assert changed == {"device": "auto", **given_words, **expected}
+    launcher = "torchrun --nnodes 2 --nproc-per-node 2 -m " if "LOCAL_WORLD_SIZE" in environment else ""
+    assert command.startswith(f"{launcher}pixelwise train ")

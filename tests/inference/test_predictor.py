@@ -111,7 +111,7 @@ def test_other_numbers_are_converted_to_float32(make_model: MakeModel, tmp_path:
 def test_values_that_are_not_finite_are_an_error(make_model: MakeModel, tmp_path: Path) -> None:
     """They would spread over all that the network sees together."""
     predictor = load(make_model(tmp_path / "m", channels=1, dtype="float32"), device="cpu")
-    with pytest.raises(DataError, match="the image contains 1 NaN or infinite values"):
+    with pytest.raises(DataError, match="The image contains 1 NaN or infinite values"):
         predictor.predict(np.array([[1.0, np.nan]]))
 
 
@@ -150,9 +150,9 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": "onnx-runtime"}, "unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
-        ({"precision": "fp8"}, r"unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
-        ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"engine": "onnx-runtime"}, "Unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
+        ({"precision": "fp8"}, r"Unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
+        ({"device": "abacus"}, "Unknown device 'abacus'"),
     ],
 )
 def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], said: str) -> None:
@@ -260,9 +260,27 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
     np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
 
 
-def test_samples_and_augmentation_are_not_mixed(rgb: Predictor) -> None:
-    with pytest.raises(InvalidArgumentError, match="tta and samples both average predictions"):
-        rgb.predict(image(4, 4), tta=["flips"], samples=3)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tta": ["flips"], "samples": 3}, "tta and samples both average predictions"),
+        ({"tta": "flip"}, r"Unknown test-time augmentation 'flip'.* Did you mean 'flips'"),
+        ({"samples": 0}, "samples is 0, but must be at least 1"),
+        ({"samples": 2, "tile_size": 8}, "samples are drawn for the whole image"),
+    ],
+)
+def test_options_that_exclude_each_other_are_an_error(rgb: Predictor, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        rgb.predict(image(4, 4), **options)
+
+
+def test_a_seed_repeats_samples_and_leaves_the_random_state(make_model: MakeModel, tmp_path: Path) -> None:
+    path = make_model(tmp_path / "m", network=NetworkConfig(name="bayesian-segnet", base_channels=4))
+    predictor, state = load(path, device="cpu", precision="fp32"), torch.get_rng_state()
+    one, same, other = (predictor.predict(image(37, 52), samples=3, seed=seed).variance for seed in (7, 7, 8))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(("size", "shown"), [((33, 17), (33, 17)), ((2050, 20), (513, 5))])

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.tta import View, average_views, make_views
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
@@ -81,8 +80,3 @@ def test_the_dtype_of_the_pixels_is_kept(dtype: type) -> None:
 
 def test_a_single_pixel_keeps_its_size() -> None:
     assert View(scale=0.25).apply(IMAGE[:1, :1]).shape == (1, 1, 3)
-
-
-def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"):
-        make_views(["flip"])

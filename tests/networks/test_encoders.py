@@ -25,7 +25,8 @@ from pixelwise.ops import max_pool_with_switches
 SMALL = (
     *("vgg11_bn", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v2"),
     *("mobilenet_v3_small", "regnet_y_400mf", "resnet18", "resnet50", "resnext50_32x4d", "shufflenet_v2_x0_5"),
-    *("timm:convnext_atto", "timm:regnety_002", "timm:resnet18", "timm:efficientnet_b0", "timm:tf_efficientnet_b0"),
+    *("timm:convnext_atto", "timm:regnety_002", "timm:resnet18", "timm:efficientnet_b0", "tf_efficientnet_b0"),
+    *("tf_efficientnet_lite0", "mobilenetv3_small_100", "mobilenetv4_conv_small", "timm:mnasnet_small"),
 )
 
 
@@ -121,6 +122,7 @@ def test_ceil_mode_keeps_odd_pixels(name):
         ("densenet121", [0, 0, 2, 6, 14]),
         ("googlenet", [0, 2, 6, 14, 22]),
         ("alexnet", [3, 7, 15, 31]),
+        ("tf_efficientnet_lite0", [1, 3, 7, 15, 31]),
         *((name, [0] * 5) for name in ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "timm:resnet18")),
     ],
 )
@@ -323,12 +325,12 @@ def test_gradients_reach_every_weight():
 
 def test_unknown_names_list_the_nearest():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
+        InvalidArgumentError, match=r"Unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
     ):
         build_encoder("resnet35", in_channels=3)
-    with pytest.raises(InvalidArgumentError, match=r"unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
         build_encoder("timm:resnet17", in_channels=3)
-    with pytest.raises(InvalidArgumentError, match="unknown classifier 'linear'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown classifier 'linear'"):
         get_classifier_layers(nn.Linear(1, 1))
 
 
@@ -387,3 +389,25 @@ def test_compiles_and_exports(name):
 
 def test_names_of_the_papers_and_of_today_are_known():
     assert {"vgg16", "alexnet", "caffenet", "googlenet", "resnet34", "convnext_tiny"} <= set(list_encoders())
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "convnext_atto", "efficientnet_b0", "tf_efficientnet_b0", "mobilenetv3_small_100"]
+)
+@pytest.mark.parametrize("output_stride", [None, 16])
+def test_stages_of_timm_compute_what_timm_computes(name, output_stride):
+    torch.manual_seed(0)
+    encoder = build_encoder(f"timm:{name}", in_channels=3, output_stride=output_stride).eval()
+    options = {} if output_stride is None else {"output_stride": output_stride}
+    network = timm.create_model(name, features_only=True, **options).eval()
+    network.load_state_dict(encoder.model.state_dict())
+    images = torch.randn(1, 3, 64, 96)
+    assert len(encoder.stages) == len(encoder.strides)
+    with torch.no_grad():
+        for ours, theirs in zip(encoder(images).maps, network(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_names_that_only_timm_has_need_no_prefix():
+    assert type(on_meta("tf_efficientnet_lite0")) is type(on_meta("timm:tf_efficientnet_lite0"))
+    assert isinstance(on_meta("resnet18"), ChainEncoder)  # torchvision's, as before

@@ -72,7 +72,7 @@ def test_other_upsamplings_change_channels_by_a_1x1_convolution(upsampling):
 
 def test_unknown_upsampling_lists_the_choices():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
+        InvalidArgumentError, match=r"Unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
     ):
         build_upsampling("nearst", 4, 4)
 
@@ -83,12 +83,12 @@ def test_join():
     assert join_skip(x, skip, "add").flatten().tolist() == [3, 3]
     assert join_skip(x, skip, "concat").flatten().tolist() == [2, 2, 1, 1]
     for skips in get_args(Skips):
-        assert join_skip(x, skip, skips).shape[1] == count_joined_channels(2, skips)
+        assert join_skip(x, skip, skips).shape[1] == count_joined_channels(2, 2, skips)
 
 
 def test_unknown_skips_list_the_choices():
-    with pytest.raises(InvalidArgumentError, match=r"unknown skips 'cat'. .*: add, concat, none"):
-        count_joined_channels(4, "cat")
+    with pytest.raises(InvalidArgumentError, match=r"Unknown skips 'cat'. .*: add, concat, none"):
+        count_joined_channels(4, 4, "cat")
 
 
 def test_he_initialization_counts_inputs_of_one_output_pixel():

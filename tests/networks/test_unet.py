@@ -79,16 +79,36 @@ def test_initialization_has_the_std_of_the_paper():
 
 def test_same_padding_raises_for_illegal_sizes():
     network = UNet(3, 2, base_channels=4, depth=2, padding="same", normalization="batch", stem_stride=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64; .*Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64. .*Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
 
 def test_encoder_unet_raises_for_illegal_sizes():
     network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64; .*Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64. .*Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
     field = trace_geometry(network, in_channels=3)
     assert (field.is_local, field.stride, field.min_size, field.size_multiple) == (True, (32, 32), 32, 32)
+
+
+def test_decoder_of_an_encoder_has_its_own_channels():
+    config = NetworkConfig(encoder="resnet18", base_channels=8, max_channels=40)
+    network = build_network(config, in_channels=3, num_classes=2)
+    assert [up.block[-3].out_channels for up in network.up] == [40, 32, 16, 8]  # coarse to fine
+    assert [up.block[0].in_channels for up in network.up] == [40 + 256, 32 + 128, 16 + 64, 8 + 64]
+    assert network(torch.zeros(1, 3, 32, 64)).shape == (1, 2, 32, 64)
+    wide = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
+    assert [up.block[-3].out_channels for up in wide.up] == [256, 128, 64, 64]  # those of the encoder's maps
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [({"skips": "add"}, "skips='add' needs"), ({"upsampling": "switches"}, "upsampling='switches' needs")],
+)
+def test_own_channels_of_a_decoder_need_concatenation(choice, message):
+    config = NetworkConfig(encoder="vgg11", base_channels=8, **choice)
+    with torch.device("meta"), pytest.raises(InvalidArgumentError, match=message):
+        build_network(config, in_channels=3, num_classes=2)
 
 
 def test_stem_needs_same_padding():
@@ -218,7 +238,7 @@ def test_group_normalization_takes_one_pixel_of_one_image():
 
 def test_unknown_padding_lists_choices():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown value for padding: 'sam'. Did you mean 'same'\? .*: same, valid"
+        InvalidArgumentError, match=r"Unknown value for padding: 'sam'. Did you mean 'same'\? .*: same, valid"
     ):
         UNet(1, 2, padding="sam")
 
@@ -231,7 +251,7 @@ def test_illegal_size_is_also_a_value_error():
 def test_unknown_normalization_lists_choices():
     with pytest.raises(
         InvalidArgumentError,
-        match=r"unknown value for normalization: 'bach'. Did you mean 'batch'\? .*: batch, group, none",
+        match=r"Unknown value for normalization: 'bach'. Did you mean 'batch'\? .*: batch, group, none",
     ):
         UNet(1, 2, normalization="bach")
 

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,7 @@ from torch import nn
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import build_network
+from pixelwise.networks.registry import NETWORK_KEYS
 from pixelwise.networks.weights import NetworkSpec, adapt_first_layer, load_model_weights
 
 SMALL = NetworkConfig(base_channels=4, depth=2)
@@ -91,20 +95,67 @@ def test_summary_names_new_and_dropped_classes() -> None:
     assert carried.summary().endswith("classes kept: none; new: car; dropped: road, sky, tree")
 
 
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        (
-            NetworkConfig(base_channels=8, depth=2),
-            r"network\.base_channels is 4 there, 8 here .*such as first\.0\.weight",
-        ),
-        (NetworkConfig(name="segnet", base_channels=4, depth=4), r"network\.name is 'unet' there, 'segnet' here"),
-    ],
-)
-def test_another_network_raises_and_names_the_difference(other: NetworkConfig, said: str) -> None:
-    ours = kind(other)
+OTHER_VALUES: dict[str, object] = {
+    "base_channels": 8,
+    "depth": 3,
+    "max_channels": 8,
+    "stem_stride": 2,
+    "encoder": "resnet18",
+    "normalization": "group",
+    "upsampling": "bilinear",
+    "skips": "none",
+}
+"""Key of the network section → a value with other tensors than that of SMALL."""
+
+
+def test_every_key_is_tried() -> None:
+    assert {*OTHER_VALUES, "name", "encoder_weights"} == set(NetworkConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_a_key_with_other_tensors_raises_and_says_what_to_do(key: str) -> None:
+    ours = kind(replace(SMALL, **{key: OTHER_VALUES[key]}, encoder_weights="imagenet"))  # type: ignore[arg-type]
     fresh = build(ours, 2)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
-    with pytest.raises(InvalidArgumentError, match=f"the networks differ: .*{said}"):
+    there, here = (re.escape(repr(value)) for value in (getattr(SMALL, key), OTHER_VALUES[key]))
+    said = rf"^network\.{key} is {there} in the model, but {here} in the config \(\d+ tensors do not fit, such as "
+    with pytest.raises(InvalidArgumentError, match=rf"{said}.*Omit network\.{key} to use the network of the model"):
         load_model_weights(fresh, ours, build(kind(), 1).state_dict(), kind())
     assert all(torch.equal(before[name], tensor) for name, tensor in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize(("key", "value"), [("upsampling", "nearest"), ("normalization", "batch"), ("stem_stride", 1)])
+def test_a_key_with_the_same_tensors_is_taken(key: str, value: object) -> None:
+    theirs = kind(replace(SMALL, upsampling="bilinear"))
+    ours = kind(replace(theirs.network, **{key: value}))  # type: ignore[arg-type]
+    report = load_model_weights(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
+    assert report.num_parameters == report.total_parameters
+
+
+FAMILIES = ("unet", "unet-paper", "segnet", "segnet-basic", "bayesian-segnet-basic", "fcn", "fcn-32s", "fcn-alexnet")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_weights_of_another_network_are_taken_or_refused(name: str) -> None:
+    networks = {}
+    for other in FAMILIES:
+        small = {"base_channels": 2} if "base_channels" in NETWORK_KEYS[other] else {}
+        small |= {"encoder": "resnet18"} if "encoder" in NETWORK_KEYS[other] and other != "unet" else {}
+        networks[other] = kind(NetworkConfig(name=other, **small))  # type: ignore[arg-type]
+    with torch.device("meta"):
+        theirs = build(networks[name], 1).state_dict()
+        for other, ours in networks.items():
+            fresh = build(ours, 2)
+            shapes, own = ({key: t.shape for key, t in tensors.items()} for tensors in (theirs, fresh.state_dict()))
+            if shapes == own:
+                load_model_weights(fresh, ours, theirs, networks[name])
+                continue
+            said = f"^the model is a {name!r}, but the config asks for a {other!r}. Omit network.name "
+            with pytest.raises(InvalidArgumentError, match=said):
+                load_model_weights(fresh, ours, theirs, networks[name])
+
+
+def test_weights_of_a_segnet_start_a_bayesian_one() -> None:
+    theirs, ours = (kind(NetworkConfig(name=name, base_channels=2)) for name in ("segnet", "bayesian-segnet"))
+    report = load_model_weights(build(ours, 2), ours, build(theirs, 1).state_dict(), theirs)
+    assert report.num_parameters == report.total_parameters

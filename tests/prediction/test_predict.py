@@ -15,11 +15,13 @@ import tifffile
 from PIL import Image
 
 from pixelwise.api import predict
+from pixelwise.config import NetworkConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.data.io.video import open_video
-from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError
+from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, PathNotFoundError
 from pixelwise.inference.predictor import load
+from pixelwise.model_file import load_model, save_model
 from pixelwise.prediction import output_writer as home
 from pixelwise.prediction.inputs import Input, find_inputs
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles
@@ -104,25 +106,27 @@ def test_each_output_has_its_own_name(model: Path, photos: Path, tmp_path: Path)
     assert [path.name for path in report.written] == ["one.png", "one_overlay.png", "one_probabilities.npz"]
 
 
-def test_two_inputs_of_one_name_are_refused_before_anything_is_written(
-    model: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_two_inputs_of_one_name_fail_and_the_others_are_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     inputs = [photos / "one.png", photos / "trip" / "deep" / "one.png"]
-    with pytest.raises(InvalidArgumentError, match=r"one\.png and .*one\.png would both be written to one\.png"):
-        predict(model, inputs, tmp_path / "out", device="cpu")
-    assert not (tmp_path / "out").exists()
+    report = predict(model, [*inputs, photos / "trip" / "two.v2.png"], tmp_path / "out", device="cpu")
+    first, second = (reason for _, reason in report.failures)
+    assert first.startswith(f"{inputs[0]} is not predicted, because {inputs[1]} would also be written to one.png. Re")
+    assert second.startswith(f"{inputs[1]} is not predicted, because {inputs[0]} would also be written to one.png. Re")
+    assert found(tmp_path / "out") == ["two.v2.png"]
 
 
-def test_one_stem_of_two_endings_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_one_stem_of_two_endings_is_not_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
-    with pytest.raises(InvalidArgumentError, match="would both be written to"):
-        predict(model, [photos], tmp_path / "out", device="cpu")
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    assert {path.name for path, _ in report.failures} == {"one.bmp", "one.png"}
+    assert found(tmp_path / "out") == ["trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_outputs_of_two_kinds_that_collide_are_not_written(model: Path, photos: Path, tmp_path: Path) -> None:
     write_png(photos / "one_overlay.png", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(InvalidArgumentError, match=r"would both be written to one_overlay\.png"):
-        predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+    report = predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+    assert {path.name for path, _ in report.failures} == {"one_overlay.png", "one.png"}
+    assert all("would also be written to one_overlay.png" in reason for _, reason in report.failures)
 
 
 def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
@@ -175,7 +179,7 @@ def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: 
 
 
 def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown output 'label'.* Did you mean 'labels'"):
+    with pytest.raises(InvalidArgumentError, match=r"unknown value for save: 'label'\. Did you mean 'labels'"):
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
@@ -185,7 +189,7 @@ def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_pat
 
 
 def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown label values 'color'"):
+    with pytest.raises(InvalidArgumentError, match="unknown value for label_values: 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
@@ -263,6 +267,31 @@ def test_annotation_files_are_read_back_as_the_labels(noisy: Path, photos: Path,
     for sample in dataset.samples:
         inner = sample.image_path.relative_to(tmp_path / "set" / "images")
         np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
+
+
+@pytest.mark.parametrize("options", [{}, {"opacity": 0.9}, {"overlay_style": "outline"}])
+def test_overlays_show_the_background_of_a_photo_exactly(
+    options: dict[str, Any], make_model: Callable[..., Path], shared_data: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "car", "road"]})
+    photo = next(sample.image_path for sample in Dataset.load(shared_data / "camvid").samples)
+    predict(model, [photo], tmp_path / "out", save=["labels-png", "overlay"], device="cpu", **options)
+    pixels, labels = read_image(photo), read_mask(tmp_path / "out" / f"{photo.stem}.png")
+    overlay = read_image(tmp_path / "out" / f"{photo.stem}_overlay.png")[: len(pixels)]
+    assert 0.05 < (labels == 0).mean() < 0.95
+    np.testing.assert_array_equal(overlay[labels == 0], pixels[labels == 0])
+    assert (overlay[labels != 0] != pixels[labels != 0]).any(-1).mean() > 0.01
+
+
+def test_an_overlay_of_another_opacity_is_another_request(model: Path, photos: Path, tmp_path: Path) -> None:
+    def draw(*save: str, opacity: float) -> PredictReport:
+        return predict(model, [photos / "one.png"], tmp_path / "out", save=save, opacity=opacity, device="cpu")
+
+    draw("labels", opacity=0.5)
+    draw("labels", opacity=0.3)  # labels do not depend on it
+    predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"opacity was 0\.5 and is 0\.3"):
+        predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], opacity=0.3, device="cpu")
 
 
 def test_postprocessing_changes_labels_and_not_probabilities(noisy: Path, photos: Path, tmp_path: Path) -> None:
@@ -352,15 +381,18 @@ def test_a_damaged_world_file_is_listed(model: Path, photos: Path, tmp_path: Pat
     (photos / "one.pgw").write_text("2")
     report = predict(model, [photos / "one.png"], tmp_path / "out", device="cpu")
     assert [reason for _, reason in report.failures] == [
-        f"{photos / 'one.pgw'}: is not a world file of six numbers. Correct or remove it."
+        f"{photos / 'one.pgw'}: The file is not a world file of six numbers. Correct or remove it."
     ]
 
 
-def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
-    for name, kind in (("predict", "labelme"), ("coco", "labelme")):
-        write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
-        with pytest.raises(InvalidArgumentError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
-            predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
+@pytest.mark.parametrize(("name", "owner"), [("predict", "the list of the outputs"), ("coco", "the coco file")])
+def test_an_image_named_like_a_file_on_all_images_is_not_predicted(
+    model: Path, tmp_path: Path, name: str, owner: str
+) -> None:
+    write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+    report = predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=["labelme", "coco"], device="cpu")
+    [(_, reason)] = report.failures
+    assert f"{name}.png is not predicted, because {owner} would also be written to {name}.json. Rename" in reason
 
 
 def test_reserved_names_are_refused_before_anything_is_written(
@@ -436,7 +468,7 @@ def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, 
 
 
 def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown test-time augmentation 'flip'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown test-time augmentation 'flip'"):
         predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
 
 
@@ -509,9 +541,9 @@ def test_a_shard_without_an_image_is_logged(model: Path, photos: Path, tmp_path:
 
 def test_a_shard_checks_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
-    for number in range(1, 5):
-        with pytest.raises(InvalidArgumentError, match="would both be written to"):
-            predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
+    reports = [predict(model, [photos], tmp_path / "out", shard=f"{i}/4", device="cpu") for i in range(1, 5)]
+    assert sorted(path.name for report in reports for path, _ in report.failures) == ["one.bmp", "one.png"]
+    assert found(tmp_path / "out") == ["trip/deep/one.png", "trip/two.v2.png"]
 
 
 def test_summary_files_are_left_to_the_last_job(noisy: Path, photos: Path, tmp_path: Path) -> None:
@@ -691,3 +723,147 @@ def test_the_table_tells_which_images_contain_a_class(of_two: Path, tmp_path: Pa
         assert rows["crack"]["present"] == present
         assert float(rows["crack"]["share"]) == (present == "true")
         assert rows["background"]["present"] == ("false" if present == "true" else "true")
+
+
+# The same labels from Python
+
+
+def write_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Write image files of several kinds; returns the arguments of `make_model` for each."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(1, 255, (16, 23, 3), np.uint8)
+    folder.mkdir()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # rotated by a right angle
+    Image.fromarray(pixels).save(folder / "turned.jpg", exif=turned, quality=95)
+    Image.fromarray(pixels[..., 0]).save(folder / "gray.png")
+    Image.fromarray(pixels).quantize(16).save(folder / "palette.png")
+    Image.fromarray(np.dstack([pixels, np.full((16, 23, 1), 255, np.uint8)])).save(folder / "opaque.png")
+    tagged = pixels.copy()
+    tagged[:4] = 0
+    extratags = [(42113, "s", 0, "0", True)]  # GDAL_NODATA
+    tifffile.imwrite(folder / "nodata.tif", tagged, photometric="rgb", extratags=extratags)
+    np.save(folder / "float.npy", pixels.astype(np.float32))
+    tifffile.imwrite(folder / "deep.tif", pixels.astype(np.uint16) * 200, photometric="rgb")
+    bands = rng.integers(1, 255, (16, 23, 4), np.uint8)
+    tifffile.imwrite(folder / "bands.tif", bands, photometric="rgb", extrasamples=["unassalpha"])
+    return {
+        "turned.jpg": {},
+        "gray.png": {},
+        "palette.png": {},
+        "opaque.png": {},
+        "nodata.tif": {},
+        "float.npy": {"dtype": "float32"},
+        "deep.tif": {"dtype": "uint16"},
+        "bands.tif": {"channels": 4},
+    }
+
+
+def test_a_path_gives_the_labels_of_the_command(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    for name, arguments in write_files(tmp_path / "files").items():
+        path = tmp_path / "files" / name
+        model = make_model(tmp_path / "m", **arguments)
+        report = predict(model, path, tmp_path / "out", device="cpu", overwrite=True)
+        assert report.failures == (), name
+        expected = read_mask(report.written[0])
+        predictor = load(model, device="cpu")
+        for given in (path, str(path)):
+            prediction = predictor.predict(given)
+            np.testing.assert_array_equal(prediction.labels, expected, err_msg=name)
+            assert (prediction.labels.dtype, prediction.labels.size) == (np.uint8, 16 * 23), name
+        has_missing = name == "nodata.tif"
+        assert (expected[:4] == 255).all() == has_missing
+        html = prediction._repr_html_()
+        assert html is not None
+        assert html.startswith("<img")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("gone.png", PathNotFoundError, r"gone\.png"),
+        ("stack.tif", DataError, r"stack\.tif: the file is a stack of 2 images"),
+        ("text.png", DataError, r"text\.png: is not an image of a known format"),
+        ("alpha.png", DataError, r"alpha\.png: the alpha channel varies"),
+        ("bands.tif", DataError, r"bands\.tif: .*channels"),
+        ("folder", PathAccessError, r"folder: .*is a directory"),
+    ],
+)
+def test_a_path_that_is_not_one_image_raises(
+    model: Path, tmp_path: Path, name: str, error: type[Exception], said: str
+) -> None:
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((2, 8, 8, 3), np.uint8), photometric="rgb")
+    (tmp_path / "text.png").write_text("text")
+    alpha = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(np.dstack([alpha] * 4)).save(tmp_path / "alpha.png")
+    tifffile.imwrite(tmp_path / "bands.tif", np.zeros((8, 8, 5), np.uint8), photometric="minisblack")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(error, match=said):
+        load(model, device="cpu").predict(tmp_path / name)
+
+
+# Monte Carlo dropout
+
+
+@pytest.fixture(scope="module")
+def bayesian(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = NetworkConfig(name="bayesian-segnet", base_channels=4)
+    path = make_model(tmp_path_factory.mktemp("bayesian") / "m", network=network)
+    module, spec = load_model(path)
+    weights = module.state_dict()
+    last = next(name for name in reversed(weights) if name.endswith("weight"))
+    save_model(path, spec, {**weights, last: 1000 * weights[last]})  # or the samples would hardly differ
+    return path
+
+
+SAMPLED: dict[str, Any] = {"samples": 4, "save": ["labels", "variance", "probabilities"], "device": "cpu"}
+
+
+def test_samples_give_their_mean_and_variance(bayesian: Path, photos: Path, tmp_path: Path) -> None:
+    predict(bayesian, photos, tmp_path / "out", seed=3, **SAMPLED)
+    prediction = load(bayesian, device="cpu").predict(photos / "one.png", samples=4, seed=3)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out/one.png"), prediction.labels)
+    variance = np.asarray(Image.open(tmp_path / "out/one_variance.png"))
+    assert prediction.variance is not None
+    assert variance.dtype == np.uint16
+    np.testing.assert_allclose(variance / 65535 / 4, prediction.variance, atol=1e-5)
+    assert variance.max() > 0
+    with np.load(tmp_path / "out/one_probabilities.npz") as file:
+        np.testing.assert_allclose(file["probabilities"], prediction.probabilities, atol=1e-3)
+
+
+def test_a_seed_gives_the_same_files_alone_in_shards_and_pages(bayesian: Path, photos: Path, tmp_path: Path) -> None:
+    pages = np.stack([read_image(photos / name) for name in ("one.png", "trip/deep/one.png")])
+    tifffile.imwrite(photos / "pages.tif", pages, photometric="rgb")
+    predict(bayesian, photos, tmp_path / "all", **SAMPLED)
+    for shard in ("1/2", "2/2"):
+        predict(bayesian, photos, tmp_path / "shards", shard=shard, **SAMPLED)
+    predict(bayesian, photos / "trip", tmp_path / "alone", **SAMPLED)
+    assert found(tmp_path / "shards") == found(tmp_path / "all")
+    for name in found(tmp_path / "all"):
+        content = (tmp_path / "all" / name).read_bytes()
+        assert (tmp_path / "shards" / name).read_bytes() == content
+        if name.startswith("trip"):
+            assert (tmp_path / "alone" / name.removeprefix("trip/")).read_bytes() == content
+    page = (tmp_path / "all/pages/page_0000_variance.png").read_bytes()
+    assert page == (tmp_path / "all/one_variance.png").read_bytes()
+    predict(bayesian, photos, tmp_path / "other", seed=1, **SAMPLED)
+    assert (tmp_path / "other/one_variance.png").read_bytes() != (tmp_path / "all/one_variance.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("model", {"samples": 4}, "The network 'unet' has no dropout, so all samples would be equal"),
+        ("bayesian", {"samples": 4, "tta": "flips"}, "tta and samples both average predictions"),
+        ("bayesian", {"samples": 4, "tiling": "blend"}, "samples are drawn for the whole image"),
+        ("bayesian", {"samples": 0}, "samples is 0, but must be >= 1"),
+        ("bayesian", {"save": "variance"}, "The output variance compares samples. Add --samples, such as --samples 50"),
+    ],
+)
+def test_samples_that_cannot_be_drawn_raise_before_anything_is_written(
+    request: pytest.FixtureRequest, photos: Path, tmp_path: Path, name: str, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        predict(request.getfixturevalue(name), photos, tmp_path / "out", device="cpu", **arguments)
+    assert not (tmp_path / "out").exists()

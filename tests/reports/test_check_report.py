@@ -85,7 +85,7 @@ def write_findings(data: Path, findings: Sequence[Finding], page: Path) -> Page:
     dataset = Dataset.load(data)
     dataset = scan_dataset(dataset)
     report = CheckReport(format="folder", num_images=9, classes=("a",), splits={}, findings=tuple(findings))
-    page.write_bytes(render_check_report(report, dataset))
+    page.write_bytes(render_check_report(report, dataset, dataset.root.name))
     return Page(page.read_bytes())
 
 
@@ -167,7 +167,7 @@ def test_every_finding_is_shown_errors_first(tmp_path: Path) -> None:
         assert finding.fix in page.text
     assert "3 errors" in page.text
     assert "1 warning" in page.text
-    assert "the file is empty. Replace or remove it." in page.text
+    assert "The file is empty. Replace or remove it." in page.text
     assert "not listed as a class" in page.text
     assert str(data) not in page.source
 
@@ -222,7 +222,7 @@ def test_containers_and_other_files_are_listed_without_pictures(tmp_path: Path) 
     dataset = scan_dataset(dataset, samples)
     findings = (make_finding("bad", "all.tar", "notes.doc"),)
     report = CheckReport(format="tar", num_images=3, classes=("a", "b"), splits={}, findings=findings)
-    (tmp_path / "page.html").write_bytes(render_check_report(report, dataset))
+    (tmp_path / "page.html").write_bytes(render_check_report(report, dataset, dataset.root.name))
     page = Page((tmp_path / "page.html").read_bytes())
     assert page.images == []
     assert "2 files" in page.text

@@ -82,7 +82,10 @@ def test_a_gradient_of_low_rank_is_not_blown_up(rank: int, scale: float) -> None
 def test_muon_leaves_huge_matrices_to_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "MAX_SHORT_SIDE", 6)
     huge, usual, bias = (torch.nn.Parameter(torch.ones(shape)) for shape in ((7, 8), (6, 40), (7,)))
-    groups = [{"params": [huge, usual], "weight_decay": 0.5}, {"params": [bias], "weight_decay": 0.0}]
+    groups = [
+        {"params": [huge, usual], "weight_decay": 0.5, "orthogonal": True},
+        {"params": [bias], "weight_decay": 0.0, "orthogonal": False},
+    ]
     optimizer = Muon(groups, OptimizerConfig(name="muon"))
     kinds = {id(p): (g["orthogonal"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert kinds == {id(huge): (False, 0.5), id(usual): (True, 0.5), id(bias): (False, 0.0)}

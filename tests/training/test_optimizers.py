@@ -217,3 +217,46 @@ def test_parameters_have_their_share_of_the_learning_rate(name: str) -> None:
     assert rates == {id(p): pytest.approx(0.2 if id(p) in slow else 0.8) for p in model.parameters()}
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(p) for p in model.parameters() if p.ndim >= 2}
+
+
+def depthwise_separable() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1), nn.ConvTranspose2d(6, 6, 4, groups=6))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_depthwise_kernels_are_not_decayed_nor_orthogonalized(name: str) -> None:
+    model = depthwise_separable()
+    groups = build_optimizer(model, OptimizerConfig(name=name, weight_decay=0.3)).param_groups  # type: ignore[arg-type]
+    decayed = [p for group in groups if group["weight_decay"] for p in group["params"]]
+    assert len(decayed) == 1
+    assert decayed[0] is model[1].weight
+    if name == "muon":
+        assert [p for group in groups if group["orthogonal"] for p in group["params"]] == decayed
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_encoder_has_its_own_learning_rate(name: str) -> None:
+    model = module()
+    config = OptimizerConfig(name=name, lr=0.02, encoder_lr=5e-4)  # type: ignore[arg-type]
+    encoder = set(model[0].parameters())
+    optimizer = build_optimizer(model, config, encoder=encoder)
+    set_learning_rate(optimizer, 0.01)  # half of the peak
+    # The rate of Muon's AdamW is a tenth of that of its group.
+    factor = 10 if name == "muon" else 1
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {p: pytest.approx(factor * 2.5e-4 if p in encoder else 0.01) for p in model.parameters()}
+    if name == "muon":
+        orthogonal = {p for group in optimizer.param_groups if group["orthogonal"] for p in group["params"]}
+        assert orthogonal == {p for p in model.parameters() if p.ndim >= 2} - encoder
+
+
+def test_muon_moves_an_encoder_by_the_learning_rate_of_adamw() -> None:
+    """The first step of Adam moves every weight by the learning rate, whatever the gradient."""
+    model = nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    config = OptimizerConfig(name="muon", lr=0.02, encoder_lr=5e-4, weight_decay=0, momentum=0.0)
+    optimizer = build_optimizer(model, config, encoder=model.parameters())
+    set_learning_rate(optimizer, 0.02)
+    model(torch.ones(3)).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(before - model.weight, torch.full((2, 3), 5e-4), rtol=1e-3, atol=1e-7)

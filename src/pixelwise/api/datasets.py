@@ -23,13 +23,14 @@ from pixelwise.api.options import (
 )
 from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import wrap_path_errors
+from pixelwise.errors import PixelwiseError, wrap_path_errors
 from pixelwise.progress import budget_start
 from pixelwise.shapes import Size
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
     from pixelwise.conversion import ConversionResult
+    from pixelwise.data.dataset import Dataset
 
 
 @check_arguments
@@ -61,6 +62,8 @@ def check(
         html_path: HTML page to write, with pictures of the problems and of random samples.
         overwrite: Replace these files also if another request, or the user, wrote them.
 
+    Both files are also written if the dataset cannot be read: the error is their finding `unreadable_dataset`.
+
     Returns:
         The findings, errors first, and the number of images per split.
 
@@ -75,7 +78,7 @@ def check(
         >>> report.errors
         ()
     """
-    from pixelwise.checks.runner import run_checks
+    from pixelwise.checks.runner import report_failure, run_checks
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
@@ -84,15 +87,25 @@ def check(
 
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
     json_file, html_file = prepare_files([json_path, html_path], "check", to_paths(data), request, overwrite=overwrite)
-    dataset = load_datasets(to_paths(data), format, masks)
-    if group_by is not None:  # before images are read
-        find_user_groups(dataset.samples, group_by, dataset.root)
-    dataset = scan_dataset(dataset)
-    report = run_checks(dataset, resolution=resolution, group_by=group_by)
-    if json_file:
-        json_file.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    if html_file:
-        html_file.write(render_check_report(report, dataset))
+    name = " + ".join(Path(path).resolve().name for path in to_paths(data))
+
+    def write(report: "CheckReport", dataset: "Dataset | None" = None) -> None:
+        if json_file:
+            json_file.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        if html_file:
+            html_file.write(render_check_report(report, dataset, name))
+
+    dataset = None
+    try:
+        dataset = load_datasets(to_paths(data), format, masks)
+        if group_by is not None:  # before images are read
+            find_user_groups(dataset.samples, group_by, dataset.root)
+        dataset = scan_dataset(dataset)
+        report = run_checks(dataset, resolution=resolution, group_by=group_by)
+    except (PixelwiseError, OSError) as error:
+        write(report_failure(error, dataset))
+        raise
+    write(report, dataset)
     return report
 
 

@@ -58,6 +58,7 @@ SaveKind = Literal[
     "coco",
     "cvat",
     "table",
+    "variance",
 ]
 
 
@@ -111,6 +112,10 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     threshold: Threshold = None,
+    choose_threshold: Annotated[
+        Literal["dice", "youden"] | None,
+        Option(help="Also find the threshold with the best score, on val unless --split names another."),
+    ] = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
@@ -127,8 +132,12 @@ def evaluate(
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
+            (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
+            the threshold to `predict`.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
         overwrite: Replace `json_path` also if another request, or the user, wrote it.
         device: Device of the network.
@@ -151,8 +160,7 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks.findings import CODES, format_names
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
     from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
@@ -160,10 +168,18 @@ def evaluate(
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
+    request |= {"choose_threshold": choose_threshold}
     (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
-    dataset = load_datasets(to_paths(data), format, masks)
+    if choose_threshold:
+        predictor.require_two_classes()
+        split = split or "val"
+    dataset = load_evaluation_data(to_paths(data), to_path(model), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    if choose_threshold and chosen == "test":
+        logger.warning(
+            "The threshold is chosen on the test split, so scores there with it are too high. Use --split val."
+        )
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
@@ -178,9 +194,14 @@ def evaluate(
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
     counts = score_samples(predictor, dataset, samples, report=True)
-    scores = counts.compute_scores(predictor.classes.names)
-    location = " ".join(map(str, to_paths(data)))
-    result = EvaluationResult.from_scores(scores, split=chosen, model=str(model), data=location)
+    result = EvaluationResult.from_scores(
+        counts.compute_scores(predictor.classes.names),
+        split=chosen,
+        model=str(model),
+        data=" ".join(map(str, to_paths(data))),
+        threshold=threshold,
+        chosen_threshold=counts.choose_threshold(choose_threshold, chosen) if choose_threshold else None,
+    )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
     return result
@@ -200,7 +221,7 @@ def predict(
         SaveKind | Sequence[SaveKind],
         Option(
             help="Outputs, separated by commas: labels, labels-png, overlay, probabilities, probabilities-tiff, "
-            "confidence, entropy, polygons, labelme, coco, cvat, table.",
+            "confidence, entropy, variance, polygons, labelme, coco, cvat, table.",
             metavar="NAME,...",
         ),
     ] = ("labels",),
@@ -214,11 +235,19 @@ def predict(
         Index, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    overlay_style: Annotated[
+        Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
+    ] = "fill",
+    opacity: Annotated[Fraction, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
         Option(help="Test-time augmentation, separated by commas: flips, rotations, scales.", metavar="NAME,..."),
     ] = (),
+    samples: Annotated[
+        Count, Option(help="Number of Monte Carlo dropout samples to average, for networks with dropout.", metavar="N")
+    ] = 1,
+    seed: Annotated[int, Option(help="Seed of the samples of each image.")] = 0,
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
     overwrite: Overwrite = False,
     shard: Annotated[
@@ -231,7 +260,8 @@ def predict(
 ) -> "PredictReport":
     """Predict the labels of images and videos and write them as files.
 
-    An input that cannot be read does not stop the others: it is listed in `failures`.
+    An input that cannot be read, or whose outputs have the names of those of another, does not stop the others: it is
+    listed in `failures`.
 
     Args:
         model: Run folder or model file.
@@ -242,9 +272,14 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        overlay_style: Overlays show each region in its color ("fill"), or only its outline.
+        opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
+        samples: Number of Monte Carlo dropout samples whose mean is predicted, for Bayesian SegNet and other networks
+            with dropout; 1: a prediction without dropout.
+        seed: Seed of the samples. It is set for each image, so that the result does not depend on the other inputs.
         resume: Skip images whose files the same command has written.
         overwrite: Replace files also if another request, or the user, wrote them. Without it they are an error.
         shard: "2/8" predicts the second of eight shares of the inputs.
@@ -259,14 +294,15 @@ def predict(
     Raises:
         PathNotFoundError: `model` or an input does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an argument is invalid, two inputs would be written to one file, a file exists that this
-            request did not write, or another process writes to the folder.
+        InvalidArgumentError: an argument is invalid, a file exists that this request did not write, or another process
+            writes to the folder.
 
     Example:
         >>> report = pw.predict(model, photos, "predictions", save=["labels", "overlay"], device="cpu")
         >>> len(report.written), report.failures
         (8, ())
     """
+    from pixelwise.inference.predictor import PredictionOptions
     from pixelwise.prediction.output_writer import OutputWriter
     from pixelwise.prediction.predict import LocalExecutor, predict_files
     from pixelwise.prediction.ray_cluster import RayExecutor
@@ -279,12 +315,13 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        overlay_style=overlay_style,
+        opacity=opacity,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(
         model=to_path(model),
-        tiling=tiling,
-        tta=to_names(tta),
+        options=PredictionOptions(tiling=tiling, tta=to_names(tta), samples=samples, seed=seed),
         threshold=threshold,
         device=device,
         precision=precision,
@@ -322,8 +359,9 @@ def quantize(
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
@@ -339,8 +377,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
     from pixelwise.output_files import require_replaceable
@@ -354,7 +391,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), model, format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
@@ -499,13 +536,13 @@ def localize(
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
-    targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
+    targets, skipped = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
     request = {"classifier": classifier, "weights": Path(weights).name, "class": class_name}
     with claim_output(Path(output), request):
         require_replaceable_files(targets, "localize", request, overwrite=overwrite)
         localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
         index = None if class_name is None else find_class(localizer.names, class_name)
-        return localize_images(localizer, targets, index, request)
+        return localize_images(localizer, targets, index, request, skipped)
 
 
 @check_arguments

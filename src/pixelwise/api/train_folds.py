@@ -30,7 +30,6 @@ from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation
 from pixelwise.training.distributed import World
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import claim_default_folder
-from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import draw_val_samples
 
 logger = logging.getLogger(__name__)
@@ -59,11 +58,6 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
         started = schedule_start(begun, position, seconds)
         try:
             scores = train_fold(run, options, world, started)
-        except INTERRUPTIONS:
-            logger.info(
-                f"resume all folds with: pixelwise train {run.arguments['dataset'].location} -o {folds.path} --resume"
-            )
-            raise
         except InvalidArgumentError:
             if world.is_first and not folds.folds[0].last_checkpoint.exists():
                 folds.discard()
@@ -114,7 +108,9 @@ def _plan_folds(data: Sequence[TrainingData], given: Config, options: TrainOptio
         return config
     share = (options.started + total - time.monotonic() - CLOSING_SECONDS) / len(data)
     if share <= 0:
-        raise InvalidArgumentError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
+        raise InvalidArgumentError(
+            f"The budget of {total:.0f} s ends before the first fold could start. Give a longer budget."
+        )
     reasons = {"training.budget_seconds": f"of {total:.0f} s for {len(data)} folds"}
     return config.replace({"training.budget_seconds": round(share, 1)}, reasons=reasons)
 

@@ -1,5 +1,6 @@
 """The arguments of a `train` call, and the config that follows from them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,14 +9,17 @@ from typing import Any
 import torch
 
 from pixelwise.config import Config, NetworkConfig
+from pixelwise.data.dataset import Dataset
 from pixelwise.devices import choose_device, choose_precision
-from pixelwise.import_paths import load_import_path
+from pixelwise.errors import format_command
+from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.model_file import load_model
-from pixelwise.networks.registry import require_network_name
+from pixelwise.networks.registry import NETWORK_KEYS
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import CrossValidation
+from pixelwise.training.distributed import choose_process_device, is_distributed
 from pixelwise.training.loggers import require_loggers
 
 
@@ -39,10 +43,17 @@ class TrainOptions:
     allow_changes: bool
     profile: bool
     skip_invalid: bool
-    device_name: str
+    given_device: str
+    devices: int | None
+    """Number of processes that the command line starts."""
     precision: str
     started: float = field(default_factory=budget_start)
     """Instant (`time.monotonic`) from which the budget counts."""
+
+    @property
+    def device_name(self) -> str:
+        """Device of this process."""
+        return choose_process_device(self.given_device, self.devices)
 
     @property
     def device(self) -> torch.device:
@@ -62,8 +73,8 @@ class TrainOptions:
         options = self.use_network_of_model()
         config = (options.config or Config()).replace(options.changes)
         require_loggers(config.training.loggers)
-        require_network_name(config.network.name)
         for key, path in (
+            ("network.name", config.network.name if is_import_path(config.network.name) else None),
             ("loss.function", config.loss.function),
             ("augmentation.function", config.augmentation.function),
         ):
@@ -81,9 +92,12 @@ class TrainOptions:
         if not model or self.config is not None:
             return self
         network = load_model(model)[1].network
-        keys = {f"network.{key}": getattr(network, key) for key in NetworkConfig.__dataclass_fields__}
+        keys = set(NetworkConfig.__dataclass_fields__)
+        if (name := self.changes.get("network.name", network.name)) != network.name:
+            keys = {"name", *NETWORK_KEYS.get(str(name), ())}  # of the other network, whose weights may fit
+        values = {f"network.{key}": getattr(network, key) for key in keys}
         # The model has trained weights, so those of the classifier are not loaded again.
-        return replace(self, changes={**keys, "network.encoder_weights": "none", **self.changes})
+        return replace(self, changes={**values, "network.encoder_weights": "none", **self.changes})
 
     def make_config(self, data: TrainingData) -> Config:
         """Plan a config, or complete the given one."""
@@ -98,6 +112,20 @@ class TrainOptions:
             seconds = measure_step(data.make_trainer(config, self.device))
             config = config.replace({"training.steps": compute_steps_within(budget, seconds, self.started)})
         return config
+
+    def format_resume_command(self, dataset: Dataset, folder: Path) -> str:
+        """Return the command that resumes a run, with what its folder does not hold: processes, device and weights."""
+        given = {
+            "--devices": self.devices,
+            "--device": None if self.given_device == "auto" else self.given_device,
+            "--weights": None if self.weights in ("imagenet", "none") else self.weights,
+        }
+        words = [word for pair in given.items() if pair[1] is not None for word in pair]
+        command = format_command("train", *dataset.arguments, "-o", folder, "--resume", *words)
+        if not is_distributed() or self.devices:
+            return command
+        num_machines, num_processes = (os.environ.get(f"{name}_WORLD_SIZE", "1") for name in ("GROUP", "LOCAL"))
+        return f"torchrun --nnodes {num_machines} --nproc-per-node {num_processes} -m {command}"
 
     def complete(self, config: Config) -> Config:
         """Return a config with the caller's changes, and with the default budget if it has no length."""

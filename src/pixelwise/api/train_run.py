@@ -27,7 +27,7 @@ from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError, convert_os_error
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
@@ -37,7 +37,7 @@ from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusi
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.reports.training_report import TrainingReport, write_training_report
 from pixelwise.training.checkpoint import load_checkpoint
-from pixelwise.training.distributed import World
+from pixelwise.training.distributed import ProcessLostError, World
 from pixelwise.training.loop import fit
 from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
@@ -173,7 +173,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
         return _load_model_weights(config, spec, Path(config.training.init_from))
     if source == "none":
         if config.optimizer.freeze_stages:
-            logger.warning("optimizer.freeze_stages freezes random weights; give --weights or --init-from")
+            logger.warning("optimizer.freeze_stages freezes random weights. Give --weights or --init-from.")
         return None
     if source == "file" and weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file', but no file is given. Add --weights FILE.")
@@ -201,7 +201,7 @@ def _load_model_weights(config: Config, spec: ModelSpec, model: Path) -> dict[st
     try:
         report = load_model_weights(network, ours, module.network.state_dict(), theirs)
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"the weights of {model} cannot be used for this run: {error}") from error
+        raise InvalidArgumentError(f"The weights of {model} cannot be used for this run: {error}") from error
     logger.info(f"weights of {model}: {report.summary()}")
     return network.state_dict()
 
@@ -218,10 +218,13 @@ def load_exclusions(folder: RunFolder, options: TrainOptions) -> tuple[Exclusion
 
 
 def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
-    """Raise CheckpointError if the dataset has other classes than the run."""
-    if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
+    """Raise CheckpointError if the dataset has other classes than the run; they may have other colors."""
+    if not folder.classes.exists():
+        return
+    stored, now = yaml.safe_load(folder.classes.read_text()) or {}, data.classes.to_dict()
+    if any(stored.get(key) != now[key] for key in ("names", "label_mapping", "ignore", "coding")):
         raise CheckpointError(
-            f"the classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
+            f"The classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
             f"Restore them, or start a new run."
         )
 
@@ -238,9 +241,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
         write_atomically(folder.config, config.to_yaml().encode())
         folder.unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise PathAccessError(
-            f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
-        ) from error
+        raise convert_os_error(error, folder.path, "be written to") from error
 
 
 def accept_changes(folder: RunFolder, data: TrainingData, config: Config, changes: Sequence[Change], step: int) -> None:
@@ -268,7 +269,8 @@ def train_run(
     folder, config = prepared.folder, prepared.config.training
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
-    how_to_resume = f"resume with: pixelwise train {prepared.arguments['dataset'].location} -o {folder.path} --resume"
+    root = folder.path.parent if options.is_cross_validation else folder.path
+    how_to_resume = f"resume with: {options.format_resume_command(prepared.arguments['dataset'], root)}"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):
@@ -280,6 +282,8 @@ def train_run(
         except INTERRUPTIONS:
             logger.info(f"stopped; {how_to_resume}")
             raise
+        except ProcessLostError as error:
+            raise TrainingError(f"{error} Or {how_to_resume}") from error
         except InvalidArgumentError:
             if prepared.is_new and world.is_first and not folder.last_checkpoint.exists():
                 folder.discard()

@@ -50,7 +50,7 @@ def train(
     masks: Masks = None,
     group_by: GroupBy = None,
     folds: Annotated[
-        Annotated[int, Range(ge=2)] | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")
+        NumFolds | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")
     ] = None,
     config: Annotated[StrPath | None, Option(help="Config file to use instead of a plan.", metavar="FILE")] = None,
     network: Annotated[
@@ -139,7 +139,7 @@ def train(
     from pixelwise.api.train_folds import cross_validate
     from pixelwise.api.train_options import TrainOptions
     from pixelwise.api.train_run import make_result, prepare_run, train_run
-    from pixelwise.training.distributed import choose_process_device, open_world
+    from pixelwise.training.distributed import open_world
 
     if budget is not None and steps is not None:
         raise InvalidArgumentError("budget and steps both set the length of the run. Choose one of them.")
@@ -175,7 +175,8 @@ def train(
         allow_changes=allow_changes,
         profile=profile,
         skip_invalid=skip_invalid,
-        device_name=choose_process_device(device, devices),
+        given_device=device,
+        devices=devices,
         precision=precision,
     )
     with open_world(options.device_name) as world, ExitStack() as claims:

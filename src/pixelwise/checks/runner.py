@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from pixelwise.checks import class_balance, contradicting_masks, files, georeferences, images, masks, related_images
-from pixelwise.checks.context import CheckContext, split_error_message
-from pixelwise.checks.findings import CheckReport, Finding, make_finding
+from pixelwise.checks.context import CheckContext
+from pixelwise.checks.findings import CheckReport, Finding, make_finding, split_error_message
 from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Splits, group_by_split
 from pixelwise.data.splits.splits import assign_splits
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, describe_failure, format_command
 from pixelwise.shapes import Size
 
 _MODULES = (files, georeferences, masks, contradicting_masks, images, class_balance, related_images)
@@ -46,17 +46,37 @@ def run_checks(
     )
 
 
+def report_failure(error: PixelwiseError | OSError, dataset: Dataset | None) -> CheckReport:
+    """Return the report on a dataset that could not be read, or not to its end, with the error as its only finding.
+
+    Args:
+        error: Why the checks could not run.
+        dataset: The dataset, if its files were found before the error.
+    """
+    finding = make_finding("unreadable_dataset", (), *split_error_message(describe_failure(error)))
+    return CheckReport(
+        format=dataset.format if dataset else None,
+        num_images=len(dataset.samples) if dataset else 0,
+        classes=(),
+        splits={name: len(samples) for name, samples in dataset.splits.items()} if dataset else {},
+        findings=(finding,),
+    )
+
+
 def require_valid_dataset(
-    dataset: Dataset, splits: Splits | None = None, *, is_accepted: Callable[[Finding], bool] = lambda error: False
+    dataset: Dataset,
+    splits: Splits | None = None,
+    *,
+    group_by: str | None = None,
+    is_accepted: Callable[[Finding], bool] = lambda error: False,
 ) -> CheckReport:
     """Run all checks and raise DataError with the first errors, except those that `is_accepted` accepts."""
     report = run_checks(dataset, splits=splits)
     if errors := [error for error in report.errors if not is_accepted(error)]:
         lines = [f"{f.message} {f.fix}" for f in errors[:5]]
         more = [f"(and {len(errors) - len(lines)} more)"] if len(errors) > len(lines) else []
-        hint = (
-            f"List all findings: pixelwise check {dataset.location}. Train without the invalid files: --skip-invalid."
-        )
+        command = format_command("check", *dataset.arguments, *(["--group-by", group_by] if group_by else []))
+        hint = f"List all findings: {command}. Train without the invalid files: --skip-invalid."
         raise DataError("\n".join([*lines, *more, hint]))
     return report
 

@@ -2,14 +2,14 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pixelwise.data.io.images import Array
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
-from pixelwise.inference.predictor import Prediction, Predictor, Tiling
+from pixelwise.inference.predictor import Prediction, PredictionOptions, Predictor
 
 Item = TypeVar("Item")
 Extra = TypeVar("Extra")
@@ -42,9 +42,8 @@ def predict_all(
     items: Iterable[Item],
     read: Callable[[Item], tuple[Array, Extra]],
     *,
-    tiling: Tiling = "exact",
+    options: PredictionOptions = PredictionOptions(),  # noqa: B008 - it is frozen
     keep_logits: bool = False,
-    tta: Sequence[str] = (),
     name: Callable[[Item], object] = str,
 ) -> Iterator[PredictedImage[Item, Extra] | Failure[Item]]:
     """Predict every item, in their order, with the results of `predictor.predict` for each.
@@ -54,8 +53,8 @@ def predict_all(
     Args:
         items: consumed as needed, so there may be any number. Errors of the iterable are raised.
         read: returns an image and its extra data; called in threads. It may raise PixelwiseError or OSError.
-        tiling, keep_logits, tta: as for `predict`. Images that are small enough for a batch are always predicted as
-            a whole, and one by one with `tta`.
+        options, keep_logits: as for `predict`. Images that are small enough for a batch are always predicted as a
+            whole, and one by one with `tta` and `samples`.
         name: returns the name of an item for errors.
     """
     upcoming, ahead, num_single = iter(items), MIN_AHEAD, 0
@@ -75,7 +74,7 @@ def predict_all(
                     yield Failure(item=item, error=fault)
                     continue
                 shape = future.result()[0].shape
-                limit = 1 if tta or num_single > 0 else predictor.choose_batch_size((shape[0], shape[1]))
+                limit = 1 if options.is_single or num_single > 0 else predictor.choose_batch_size((shape[0], shape[1]))
                 num_single -= 1
                 ahead = max(MIN_AHEAD, 2 * limit)  # few large images, because each takes memory
                 batch = [(item, future)]
@@ -86,7 +85,7 @@ def predict_all(
                     if len(batch) > 1:
                         predictions = predictor.predict_images(images, keep_logits=keep_logits)
                     else:
-                        predictions = [predictor.predict(images[0], tiling=tiling, keep_logits=keep_logits, tta=tta)]
+                        predictions = [predictor.predict_array(images[0], options, keep_logits=keep_logits)]
                 except PixelwiseError as error:
                     if len(batch) > 1:  # predict them one by one, so that only the image at fault fails
                         num_single = len(batch)

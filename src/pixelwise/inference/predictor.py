@@ -2,6 +2,7 @@
 
 import base64
 import html
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,14 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pixelwise.arguments import Count, check_arguments, describe_value
+from pixelwise.arguments import Count, Index, check_arguments, describe_value
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype
-from pixelwise.data.io.images import Array, DecodedImage, encode_png
-from pixelwise.data.visualization import overlay_labels, to_display_image
+from pixelwise.data.io.images import Array, DecodedImage, decode_image, encode_png
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -34,7 +35,7 @@ from pixelwise.inference.int8_file import read_int8
 from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.inference.tiling.planner import WHOLE_PIXELS, TilePlanner
 from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_tiles, compute_seam_score, predict_tiles
-from pixelwise.inference.tta import average_views, make_views
+from pixelwise.inference.tta import TRANSFORMS, average_views, make_views
 from pixelwise.model_file import ModelSpec, load_model
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
@@ -56,6 +57,44 @@ BF16_MAX_DIFFERENCE = 0.003
 """Largest difference in mean IoU before `auto` chooses bf16."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionOptions:
+    """Options of a prediction; see `Predictor.predict`.
+
+    Raises:
+        InvalidArgumentError: A value is invalid, or two exclude each other.
+    """
+
+    tiling: Tiling = "exact"
+    tile_size: int | None = None
+    tta: tuple[str, ...] = ()
+    samples: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        tta = tuple(find_name("test-time augmentation", name, TRANSFORMS) for name in self.tta)
+        object.__setattr__(self, "tta", tta)
+        object.__setattr__(self, "tiling", find_name("tiling", self.tiling, get_args(Tiling)))
+        if self.tile_size is not None and self.tile_size < 1:
+            raise InvalidArgumentError(f"tile_size is {self.tile_size}, but must be at least 1 pixel.")
+        if self.samples < 1:
+            raise InvalidArgumentError(f"samples is {self.samples}, but must be at least 1.")
+        if self.samples > 1 and self.tta:
+            raise InvalidArgumentError("tta and samples both average predictions. Give only one of them.")
+        if self.samples > 1 and (self.tile_size or self.tiling == "blend"):
+            raise InvalidArgumentError("samples are drawn for the whole image. Omit tile_size and tiling.")
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether an image is predicted by itself, not in a batch."""
+        return bool(self.tta) or self.samples > 1
+
+    @property
+    def is_exact(self) -> bool:
+        """Return whether tiles give the labels of the whole image."""
+        return self.tiling == "exact" and not self.is_single
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The prediction for one image.
@@ -71,7 +110,8 @@ class Prediction:
     """
 
     labels: npt.NDArray[Any]
-    """(H, W) uint8 (uint16 above 256 classes), class indices 0..K-1."""
+    """(H, W) uint8 (uint16 above 256 classes), class indices 0..K-1. In the prediction of a file also the ignore index,
+    where the file declares that it has no data."""
     _logits: Callable[[], Tensor]
     """Returns (K, H, W) float32 on the CPU, stored or computed again."""
     variance: npt.NDArray[np.float32] | None = None
@@ -102,10 +142,12 @@ class Prediction:
         image, labels = (pixels[::step, ::step] for pixels in (self.image, self.labels))
         picture = to_display_image(image[..., None] if image.ndim == 2 else image)
         content = base64.b64encode(encode_png(overlay_labels(picture, labels, self.classes))).decode()
+        swatches = list_swatches(self.classes)
         legend = "".join(
-            f'<span style="background:#{bytes(self.classes.colors[label]).hex()};padding:0 0.7em"></span> '
-            f"{html.escape(self.classes.names[label])} {count / self.labels.size:.1%} &ensp;"
+            f'<span style="background:{swatches[label][1]};padding:0 0.7em"></span> '
+            f"{html.escape(swatches[label][0])} {count / self.labels.size:.1%} &ensp;"
             for label, count in zip(*np.unique(self.labels, return_counts=True), strict=True)
+            if label < len(self.classes.names)
         )
         return f'<img src="data:image/png;base64,{content}"><div>{legend}</div>'
 
@@ -134,13 +176,17 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.threshold is None:
             return
+        self.require_two_classes()
+        if not 0 < self.threshold < 1:
+            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    def require_two_classes(self) -> None:
+        """Raise InvalidArgumentError for a model of another number of classes, which has no threshold."""
         if self.classes.foreground is None:
             raise InvalidArgumentError(
                 f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
-                f"Omit it; each pixel gets the most probable class."
+                f"Omit it. Each pixel gets the most probable class."
             )
-        if not 0 < self.threshold < 1:
-            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
 
     @property
     def decision_rule(self) -> DecisionRule:
@@ -154,26 +200,30 @@ class Predictor:
     @check_arguments
     def predict(
         self,
-        image: npt.ArrayLike,
+        image: npt.ArrayLike | os.PathLike[str],
         *,
         tiling: Tiling = "exact",
         tile_size: Count | None = None,
         keep_logits: bool = False,
         samples: Count = 1,
+        seed: Index | None = None,
         tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
 
         Args:
-            image: (H, W) or (H, W, C) of the dtype of the training images. Gray is repeated for an RGB model.
-                Numbers other than uint8 and uint16 are converted to float32 and must be finite.
+            image: Path of an image file, or (H, W) or (H, W, C) of the dtype of the training images. Gray is repeated
+                for an RGB model. Numbers other than uint8 and uint16 are converted to float32 and must be finite. A
+                file is decoded and gives the labels as by `pixelwise.predict`, which also takes folders, videos, stacks
+                and URLs.
             tiling: "exact" divides an image whose tensors would take more than 1 GiB into parts that give the result
                 of the whole image. A network with a global receptive field has no exact tiles, so its tiles are
                 blended. "blend" averages tiles that overlap by half. "none" predicts the image as a whole.
             tile_size: side in pixels of the output of one tile, for images of any size; None: as memory allows.
             keep_logits: store K floats per pixel. Otherwise `probabilities` and `logits` run the network again.
-            samples: number of Monte Carlo dropout samples (Bayesian SegNet). Labels and probabilities are those of
-                their mean, and depend on the random state of PyTorch.
+            samples: number of Monte Carlo dropout samples (Bayesian SegNet) of the whole image. Labels and
+                probabilities are those of their mean; `variance` is how far the samples differ.
+            seed: seed of the samples; None: they depend on the random state of PyTorch.
             tta: test-time augmentations, among "flips", "rotations", "scales". Labels and probabilities are those of
                 the mean over the transformed images. This multiplies the time by their number and takes 2 K floats per
                 pixel.
@@ -183,22 +233,31 @@ class Predictor:
 
         Raises:
             InvalidArgumentError: the shape or dtype does not fit, or an argument is invalid.
-            DataError: the number of channels does not fit, or values are not finite.
+            PathNotFoundError: the file does not exist.
+            DataError: the number of channels does not fit, values are not finite, or the file cannot be decoded.
 
         Example:
             >>> pw.load(model, device="cpu").predict(image, tiling="none", tta=["flips"]).labels.shape
             (64, 96)
         """
-        if tta and samples != 1:
-            raise InvalidArgumentError("tta and samples both average predictions. Choose one.")
-        image = _to_array(image)
+        names = (tta,) if isinstance(tta, str) else tuple(tta)
+        options = PredictionOptions(tiling=tiling, tile_size=tile_size, tta=names, samples=samples, seed=seed)
+        if not isinstance(image, str | os.PathLike):
+            return self.predict_array(_to_array(image), options, keep_logits=keep_logits)
+        decoded = decode_image(Path(image), self.spec.channels)
+        pixels, missing = decoded.fill_pixels(str(image), self.spec.channels, self.spec.nodata)
+        prediction = self.predict_array(pixels, options, keep_logits=keep_logits)
+        return replace(prediction, labels=self.classes.ignore_missing(prediction.labels, missing))
+
+    def predict_array(self, image: Array, options: PredictionOptions, *, keep_logits: bool = False) -> Prediction:
+        """Predict an array as `predict` does."""
         pixels = self.check_image(image)
-        if tta:
-            prediction = self._average_views(pixels, tta, tiling, tile_size)
-        elif samples != 1:
-            prediction = self._sample(pixels, samples)
+        if options.tta:
+            prediction = self._average_views(pixels, options)
+        elif options.samples > 1:
+            prediction = self._sample(pixels, options)
         else:
-            prediction = self._predict(pixels, tiling, tile_size, keep_logits)
+            prediction = self._predict(pixels, options.tiling, options.tile_size, keep_logits)
         return replace(prediction, image=image, classes=self.classes)
 
     def _predict(self, pixels: Array, tiling: Tiling, tile_size: int | None, keep_logits: bool) -> Prediction:
@@ -288,17 +347,15 @@ class Predictor:
             is_done,
         )
 
-    def _average_views(
-        self, pixels: Array, tta: str | Sequence[str], tiling: Tiling, tile_size: int | None
-    ) -> Prediction:
+    def _average_views(self, pixels: Array, options: PredictionOptions) -> Prediction:
         scores: list[float | None] = []
 
         def predict(view: Array) -> Tensor:
-            prediction = self._predict(view, tiling, tile_size, keep_logits=True)
+            prediction = self._predict(view, options.tiling, options.tile_size, keep_logits=True)
             scores.append(prediction.seam_score)
             return torch.from_numpy(prediction.probabilities)
 
-        logits = average_views(make_views(tta), pixels, predict).log()
+        logits = average_views(make_views(options.tta), pixels, predict).log()
         return Prediction(labels=self._compute_labels(logits), _logits=lambda: logits, seam_score=scores[0])
 
     @cached_property
@@ -321,14 +378,14 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def _sample(self, pixels: Array, samples: int) -> Prediction:
-        if not any(isinstance(module, nn.Dropout) and module.p for module in self.module.modules()):
-            raise InvalidArgumentError(
-                f"The network {self.spec.network.name!r} has no dropout, so all samples would be equal. "
-                f"Train a bayesian-segnet, or omit samples."
-            )
-        with autocast(self.device, self.precision):
-            mean, variance = sample_predictions(self.module, self._to_device(self._as_batch(pixels)), samples)
+    def _sample(self, pixels: Array, options: PredictionOptions) -> Prediction:
+        require_dropout(self.module, self.spec)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with autocast(self.device, self.precision), torch.random.fork_rng(devices, enabled=options.seed is not None):
+            if options.seed is not None:  # for each image, so that it does not depend on other images
+                torch.manual_seed(options.seed)
+            images = self._to_device(self._as_batch(pixels))
+            mean, variance = sample_predictions(self.module, images, options.samples)
         kept = mean[0].log().cpu()
         return Prediction(labels=self._compute_labels(kept), _logits=lambda: kept, variance=variance[0].cpu().numpy())
 
@@ -398,6 +455,15 @@ def _to_array(image: npt.ArrayLike) -> Array:
         raise InvalidArgumentError(f"image is {shown}, but must be an array (H, W) or (H, W, C).") from error
 
 
+def require_dropout(module: nn.Module, spec: ModelSpec) -> None:
+    """Raise InvalidArgumentError for a network without dropout, whose samples would be equal."""
+    if not any(isinstance(layer, nn.Dropout) and layer.p for layer in module.modules()):
+        raise InvalidArgumentError(
+            f"The network {spec.network.name!r} has no dropout, so all samples would be equal. "
+            f"Train a bayesian-segnet, or omit samples."
+        )
+
+
 def load(
     model: str | Path,
     *,
@@ -460,7 +526,7 @@ def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) 
 
 
 def _choose_precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
-    require_known("precision", [name], ("auto", *get_args(Precision)))
+    name = find_name("precision", name, ("auto", *get_args(Precision)))
     if name == "int8":
         return "int8"
     if name != "auto":

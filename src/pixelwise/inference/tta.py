@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import require_known
 from pixelwise.shapes import Size
 
 TRANSFORMS = ("flips", "rotations", "scales")
@@ -49,10 +48,8 @@ class View:
         return upright.flip(2) if self.mirrored else upright
 
 
-def make_views(tta: str | Sequence[str]) -> tuple[View, ...]:
-    """Return the views of the named transforms, the image itself first. Raises InvalidArgumentError."""
-    tta = [tta] if isinstance(tta, str) else tta
-    require_known("test-time augmentation", tta, TRANSFORMS)
+def make_views(tta: Sequence[str]) -> tuple[View, ...]:
+    """Return the views of the named transforms, the image itself first."""
     turns = (0, 1, 2, 3) if "rotations" in tta else (0, 2) if "flips" in tta else (0,)
     mirrors = (False, True) if len(turns) > 1 else (False,)
     scales = SCALES if "scales" in tta else SCALES[:1]

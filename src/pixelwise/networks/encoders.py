@@ -16,14 +16,19 @@ from typing import Any, Literal, NamedTuple
 import timm
 import torch
 import torchvision
+from timm.layers.conv2d_same import Conv2dSame
+from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pixelwise.arguments import Count, Index, check_arguments
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
 from pixelwise.networks.geometry.alignment import WindowPath, compute_map_size
 from pixelwise.networks.geometry.layer_windows import (
+    EndPaddedConv2d,
     Layers,
     compute_stride,
     dilate,
@@ -109,8 +114,8 @@ class Encoder(nn.Module):
         """Raise InvalidArgumentError unless the encoder takes images with `in_channels`."""
         if self.in_channels != in_channels:
             raise InvalidArgumentError(
-                f"the encoder takes {self.in_channels} channels, but in_channels is {in_channels}; "
-                "build the encoder with the same number."
+                f"The encoder takes {self.in_channels} channels, but in_channels is {in_channels}. "
+                "Build the encoder with the same number."
             )
 
 
@@ -159,25 +164,26 @@ class TimmEncoder(Encoder):
 
     def __init__(self, name: str, *, in_channels: int, output_stride: int | None = None) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            raise unknown_name("timm encoder", name, timm.list_models())
+        name = name if timm.is_model(name) else find_name("timm encoder", name, timm.list_models())
         options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
         try:
             self.model = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
+            _fix_padding(self.model)
             self.in_channels = in_channels
             self.stages = self._find_stages()
             info: Any = self.model.feature_info
             shapes = infer_map_shapes(self, 320, 192)
         except _BUILD_ERRORS as error:
             raise InvalidArgumentError(
-                f"timm's {name!r} is not an encoder for images of any size ({error}); choose another encoder."
+                f"Network {name!r} of timm is not an encoder for images of any size ({describe_cause(error)}). Choose "
+                f"another encoder."
             ) from error
         self.out_channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
         self.first_layer = find_first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
             raise InvalidArgumentError(
-                f"timm's {name!r} does not return maps (B, C, H, W), but {shapes}; choose another encoder."
+                f"Network {name!r} of timm does not return maps (B, C, H, W), but {shapes}. Choose another encoder."
             )
         self.paths = self._find_paths()
 
@@ -188,29 +194,42 @@ class TimmEncoder(Encoder):
         return super().forward(images, with_switches=with_switches)
 
     def _find_stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the stages of models whose children run in order and partly return maps."""
-        names: Mapping[str, str] = getattr(self.model, "return_layers", {})
-        children = [name for name, _ in self.model.named_children()]
-        ends = [index + 1 for index, name in enumerate(children) if name in names]
+        """Return the stages of models whose layers run in order and partly return maps."""
+        model: Any = self.model
+        layers = [name for name, _ in model.named_children()]
+        if isinstance(model, FeatureListNet):
+            ends = [index + 1 for index, name in enumerate(layers) if name in model.return_layers]
+        elif isinstance(model, EfficientNetFeatures | MobileNetV3Features) and model.feature_hooks is None:
+            stem = [name for name in layers if name != "blocks"]
+            layers = [*stem, *(f"blocks.{name}" for name, _ in model.blocks.named_children())]
+            ends = [len(stem) + stage for stage in sorted(model._stage_out_idx)]  # stage 0 is the stem
+        else:
+            return ()
         return tuple(
-            tuple(f"model.{name}" for name in children[start:end]) for start, end in itertools.pairwise((0, *ends))
+            tuple(f"model.{name}" for name in layers[start:end]) for start, end in itertools.pairwise((0, *ends))
         )
 
     def _find_paths(self) -> tuple[WindowPath, ...] | None:
         """Return the paths of models that are a chain, if the attributes of their modules explain the map sizes."""
-        names = getattr(self.model, "return_layers", None)
-        if names is None:
+        if not self.stages:
             return None
         try:
-            layers = [(name, get_windows(layer)) for name, layer in self.model.named_children()]
+            windows = [tuple(w for n in stage for w in get_windows(self.get_submodule(n))) for stage in self.stages]
             sizes = [shape[2:] for shape in infer_map_shapes(self, *_ODD_SIZE)]
         except (InvalidArgumentError, *_BUILD_ERRORS):
             return None
-        paths = itertools.accumulate(windows for _, windows in layers)
-        tapped = tuple(path for (name, _), path in zip(layers, paths, strict=True) if name in names)
+        tapped = tuple(itertools.accumulate(windows))
         # Convolutions that choose their padding by the size of the image show only in the sizes.
         expected = [tuple(compute_map_size(path, side) for side in _ODD_SIZE) for path in tapped]
         return tapped if sizes == expected else None
+
+
+def _fix_padding(model: nn.Module) -> None:
+    """Replace, in place, the convolutions of timm that choose their padding by the size of the map."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv2dSame):
+                parent.set_submodule(name, EndPaddedConv2d(child))
 
 
 @check_arguments
@@ -227,8 +246,8 @@ def build_encoder(
 
     Args:
         name: One of `list_encoders()`, such as "vgg16", "alexnet" or "resnet34", with the names of torchvision's weight
-            files; "caffenet", the AlexNet of FCN's paper; or "timm:NAME" for any network of timm that returns features,
-            such as "timm:convnext_tiny".
+            files; "caffenet", the AlexNet of FCN's paper; or any network of timm that returns features, such as
+            "convnext_atto", with "timm:" before it where torchvision has one of the same name.
         in_channels: C of the images.
         taps: Which maps are returned.
         output_stride: The coarsest stride, by dilation (`layer_windows.dilate`); None for the native one.
@@ -238,15 +257,28 @@ def build_encoder(
     Raises:
         InvalidArgumentError: The name is unknown, or the network does not have an option.
     """
-    if name.startswith("timm:"):
+    name = find_encoder(name)
+    if is_timm_name(name):
         if taps != "stages" or ceil_mode or first_padding is not None:
-            raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding; only VGG and AlexNet do.")
+            raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding. Only VGG and AlexNet do.")
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
-    if name not in list_encoders():
-        raise unknown_name("encoder", name, [*list_encoders(), "timm:NAME"])
     layers = _build_layers(name, in_channels)
     set_padding(layers, ceil_mode=ceil_mode, first_padding=first_padding)
     return ChainEncoder(layers if output_stride is None else dilate(layers, output_stride), taps=taps)
+
+
+def find_encoder(name: str) -> str:
+    """Return the name of an encoder as its library has it."""
+    library, colon, model = name.partition(":")
+    if colon and library.lower() == "timm":
+        return f"timm:{model}"
+    return name if is_timm_name(name) else find_name("encoder", name, [*list_encoders(), "timm:NAME"])
+
+
+def is_timm_name(name: str) -> bool:
+    """Return whether a classifier is timm's: "timm:NAME", or a name that only timm has."""
+    is_known = name in torchvision.models.list_models(module=torchvision.models)
+    return name.startswith("timm:") or (not is_known and timm.is_model(name.partition(".")[0]))
 
 
 def list_encoders() -> list[str]:

@@ -4,17 +4,17 @@ A decoder step doubles a map with one of five upsamplings, and joins it with the
 of three ways. The two choices are independent of each other and of the network.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.arguments import describe_value
-from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.ops.pooling import max_unpool
+from pixelwise.errors import InvalidArgumentError
+from pixelwise.ops.pooling import MaxUnpool
 from pixelwise.ops.transposed_convolution import TransposedConv
-from pixelwise.ops.upsampling import interpolate, unpool_bed_of_nails, unpool_nearest
+from pixelwise.ops.upsampling import Interpolate, UnpoolBedOfNails, UnpoolNearest
 from pixelwise.shapes import Size, round_up
 from pixelwise.tensors import INTEGER_DTYPES, check_map
 
@@ -27,20 +27,33 @@ Skips = Literal["none", "add", "concat"]
 
 
 def build_upsampling(upsampling: Upsampling, in_channels: int, out_channels: int) -> nn.Module:
-    """Return the learned layer of an upsampling step, which runs before `upsample`.
+    """Return the learned layer of an upsampling step, which runs before that of `build_unpooling`.
 
     "transposed" doubles the map and changes its channels. The others change channels, if necessary, by a 1x1
     convolution. It runs before upsampling, at a quarter of the cost, and so switches meet as many channels as were
     pooled.
     """
-    if upsampling not in get_args(Upsampling):
-        raise unknown_name("upsampling", upsampling, get_args(Upsampling))
     if upsampling == "transposed":
         return TransposedConv(in_channels, out_channels, 2, stride=2)
     return nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
 
-def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | None) -> Tensor:
+def build_unpooling(upsampling: Upsampling) -> nn.Module:
+    """Return the layer without weights that doubles a map; an identity for "transposed", which has doubled it."""
+    match upsampling:
+        case "switches":
+            return MaxUnpool(2)
+        case "nearest":
+            return UnpoolNearest(2)
+        case "bed_of_nails":
+            return UnpoolBedOfNails(2)
+        case "bilinear":
+            return Interpolate("bilinear")
+        case "transposed":
+            return nn.Identity()
+
+
+def upsample(x: Tensor, size: Size, unpool: nn.Module, switches: Tensor | None) -> Tensor:
     """Upsample (B, C, h, w) from `build_upsampling` by exactly 2, and crop to (B, C, *size).
 
     Where ceil-mode pooling had an odd size, one row or column is cropped at the bottom or right. Maps are never resized
@@ -49,33 +62,23 @@ def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | N
     Args:
         x: (B, C, h, w).
         size: (height, width) of the map that was pooled; each is twice the pooled side or one less.
-        upsampling: How to upsample.
-        switches: (B, C, h, w) uint8 of the pooling at this level; used by "switches" only.
+        unpool: The layer of `build_unpooling`.
+        switches: (B, C, h, w) uint8 of the pooling at this level; used by `MaxUnpool` only.
     """
-    match upsampling:
-        case "switches":
-            assert switches is not None
-            return max_unpool(x, switches, size)
-        case "nearest":
-            x = unpool_nearest(x, 2)
-        case "bed_of_nails":
-            x = unpool_bed_of_nails(x, 2)
-        case "bilinear":
-            x = interpolate(x, (2 * x.shape[2], 2 * x.shape[3]), "bilinear")
-        case "transposed":
-            pass  # its layer doubled the map
+    if isinstance(unpool, MaxUnpool):
+        return unpool(x, switches, size)  # type: ignore[no-any-return]
+    double = ((2 * x.shape[2], 2 * x.shape[3]),) if isinstance(unpool, Interpolate) else ()
+    x = unpool(x, *double)
     return x[:, :, : size[0], : size[1]]
 
 
-def count_joined_channels(channels: int, skips: Skips) -> int:
-    """Return the channels after `join_skip` of two maps with `channels` each."""
-    if skips not in get_args(Skips):
-        raise unknown_name("skips", skips, get_args(Skips))
-    return 2 * channels if skips == "concat" else channels
+def count_joined_channels(channels: int, skip_channels: int, skips: Skips) -> int:
+    """Return the channels after `join_skip` of a map with `channels` and one of the encoder with `skip_channels`."""
+    return channels + skip_channels if skips == "concat" else channels
 
 
 def join_skip(x: Tensor, skip: Tensor | None, skips: Skips) -> Tensor:
-    """Join the decoder's map (B, C, H, W) with the encoder's map of the same shape."""
+    """Join the decoder's map (B, C, H, W) with the encoder's map of the same size; "add" needs the same channels."""
     if skips == "none" or skip is None:
         return x
     return torch.cat([skip, x], dim=1) if skips == "concat" else skip + x
@@ -144,6 +147,6 @@ def check_images(network: nn.Module, images: Tensor, in_channels: int, multiple:
     if height % multiple or width % multiple:
         legal = f"{round_up(height, multiple)}x{round_up(width, multiple)}"
         raise InvalidArgumentError(
-            f"this {type(network).__name__} takes images whose height and width are multiples of {multiple}, such as "
-            f"{legal}, not {height}x{width}; pad them, or wrap the network in Segmenter, which pads and crops."
+            f"This {type(network).__name__} takes images whose height and width are multiples of {multiple}, such as "
+            f"{legal}, not {height}x{width}. Pad them, or wrap the network in Segmenter, which pads and crops."
         )

@@ -6,17 +6,18 @@ The file reads bottom-up: a block, a step down, a step up, the network, and the 
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pixelwise.arguments import Count, Index, check_arguments
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    build_unpooling,
     build_upsampling,
     check_images,
     count_joined_channels,
@@ -46,8 +47,6 @@ def build_normalization(normalization: Normalization, channels: int) -> list[nn.
             # one channel on a map of one pixel has no standard deviation.
             groups = math.gcd(channels, 32)
             return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
-        case _:
-            raise unknown_name("normalization", normalization, get_args(Normalization))
 
 
 class DoubleConv(nn.Sequential):
@@ -81,8 +80,8 @@ class Down(nn.Module):
 class Up(nn.Module):
     """A step of the expanding path: transposed 2x2 convolution, concatenation of the skip, then a double convolution.
 
-    `upsampling` and `skips` select alternatives. Unpadded convolutions shrink the maps, so the skip and the switches
-    are cropped to the size of the upsampled map.
+    The map has as many channels as the skip, or `out_channels`. `upsampling` and `skips` select alternatives. Unpadded
+    convolutions shrink the maps, so the skip and the switches are cropped to the size of the upsampled map.
     """
 
     def __init__(
@@ -93,19 +92,24 @@ class Up(nn.Module):
         normalization: Normalization,
         upsampling: Upsampling,
         skips: Skips,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
+        out_channels = out_channels or skip_channels
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
-        self.up = build_upsampling(upsampling, in_channels, skip_channels)
-        self.block = DoubleConv(count_joined_channels(skip_channels, skips), skip_channels, padding, normalization)
+        self.up = build_upsampling(upsampling, in_channels, out_channels)
+        self.unpool = build_unpooling(upsampling)
+        joined_channels = count_joined_channels(out_channels, skip_channels, skips)
+        self.block = DoubleConv(joined_channels, out_channels, padding, normalization)
 
     def forward(self, x: Tensor, switches: Tensor | None, skip: Tensor | None) -> Tensor:
         """Return the finer map."""
         height, width = x.shape[2:]
         size = (2 * height, 2 * width)
-        switches = None if switches is None else crop(switches, (height, width))
-        x = upsample(self.up(x), size, self.upsampling, switches)
+        if switches is not None and self.upsampling == "switches":
+            switches = crop(switches, (height, width))
+        x = upsample(self.up(x), size, self.unpool, switches)
         skip = None if skip is None else crop(skip, size)
         return self.block(join_skip(x, skip, self.skips))  # type: ignore[no-any-return]
 
@@ -174,10 +178,10 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if stem_stride > 1 and padding == "valid":
-            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'; with 'valid' it must be 1.")
+            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'. With 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.in_channels = in_channels
-        self.padding = padding
+        self.padding: Padding = padding
         self.skips: Skips = skips
         self.stem_stride = stem_stride
         self.size_multiple = stem_stride * 2**depth
@@ -185,7 +189,7 @@ class UNet(nn.Module):
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(Down(fine, coarse, padding, normalization) for fine, coarse in pairs)
         self.up = nn.ModuleList(
-            Up(coarse, fine, padding, normalization, upsampling, skips) for fine, coarse in pairs[::-1]
+            Up(coarse, fine, padding, normalization, upsampling, self.skips) for fine, coarse in pairs[::-1]
         )
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
         initialize_he(self)
@@ -228,22 +232,25 @@ class UNet(nn.Module):
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this UNet without padding takes images with heights and widths of {levels}m+{offset} with m of at "
-                f"least 8 ({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
-                "wrap it in Segmenter, which pads and crops, or use padding='same'."
+                f"This UNet without padding takes images with heights and widths of {levels}m+{offset} with m of at "
+                f"least 8 ({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
+                "Wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
 
 class EncoderUNet(nn.Module):
     """U-Net's expanding path on the maps of any encoder, instead of its contracting path.
 
-    Each step up halves the stride and has as many output channels as the encoder's map there. The last layer unfolds
-    the remaining stride of the finest map (2 for ResNet, 4 for ConvNeXt), as with `stem_stride` of `UNet`.
+    Each step up halves the stride and has as many output channels as the encoder's map there, or `base_channels` at
+    the finest map and twice as many at each coarser one. The last layer unfolds the remaining stride of the finest map
+    (2 for ResNet, 4 for ConvNeXt), as with `stem_stride` of `UNet`.
 
     Args:
         in_channels: C of the images, equal to that of the encoder.
         num_classes: K of the logits.
         encoder: Network that returns maps with strides that double; see `encoders.py`.
+        base_channels: Channels of the finest map of the expanding path; None for those of the encoder's maps.
+        max_channels: Largest number of channels with `base_channels`.
         normalization: "none", "batch" or "group", in the expanding path.
         upsampling: As in `UNet`; "switches" needs an encoder with 2x2 max poolings (VGG).
         skips: As in `UNet`.
@@ -266,29 +273,39 @@ class EncoderUNet(nn.Module):
         num_classes: Count,
         *,
         encoder: "Encoder",
+        base_channels: Count | None = None,
+        max_channels: Count = 512,
         normalization: Normalization = "batch",
         upsampling: Upsampling = "transposed",
         skips: Skips = "concat",
     ) -> None:
         super().__init__()
+        self.upsampling: Upsampling = upsampling
+        self.skips: Skips = skips
         strides, channels = encoder.strides, encoder.out_channels
         encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
-            raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+            raise InvalidArgumentError(f"This encoder has maps of strides {strides}. U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
-        if upsampling == "switches" and len(pools) != len(strides) - 1:
+        if self.upsampling == "switches" and len(pools) != len(strides) - 1:
             raise InvalidArgumentError(
-                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
-                "choose another upsampling for this encoder."
+                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16. "
+                "Choose another upsampling for this encoder."
+            )
+        if base_channels and (self.skips == "add" or self.upsampling == "switches"):
+            choice = "skips='add'" if self.skips == "add" else "upsampling='switches'"
+            raise InvalidArgumentError(
+                f"{choice} needs as many channels as the encoder's maps. Leave base_channels out."
             )
         self.encoder = encoder
-        self.upsampling, self.skips = upsampling, skips
         self.size_multiple, self.finest_stride = strides[-1], strides[0]
+        # Fine to coarse; the coarsest map is the encoder's.
+        widths = [min(base_channels * 2**i, max_channels) if base_channels else c for i, c in enumerate(channels[:-1])]
         self.up = nn.ModuleList(
-            Up(coarse, fine, "same", normalization, upsampling, skips)
-            for fine, coarse in list(itertools.pairwise(channels))[::-1]
+            Up(coarse, skip, "same", normalization, self.upsampling, self.skips, width)
+            for coarse, skip, width in list(zip([*widths[1:], channels[-1]], channels, widths, strict=False))[::-1]
         )
-        self.classify = nn.Conv2d(channels[0], num_classes * self.finest_stride**2, 1)
+        self.classify = nn.Conv2d(widths[0], num_classes * self.finest_stride**2, 1)
         initialize_he(self.up)
         initialize_he(self.classify)
         initialize_blocks_equally(self.classify, self.finest_stride)

@@ -248,6 +248,9 @@ class UnpoolNearest(nn.Module):
         """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.factor)
 
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
 
 class UnpoolBedOfNails(nn.Module):
     """The module form of `unpool_bed_of_nails`.
@@ -276,6 +279,9 @@ class UnpoolBedOfNails(nn.Module):
         """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.factor)
 
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
 
 class Interpolate(nn.Module):
     """The module form of `interpolate`; the size is an argument of `forward`, as in `MaxUnpool`.
@@ -303,6 +309,9 @@ class Interpolate(nn.Module):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Return (B, C, H, W) resampled to `size`."""
         return interpolate(x, size, self.mode)
+
+    def extra_repr(self) -> str:
+        return f"mode={self.mode}"
 
 
 def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:

@@ -128,7 +128,7 @@ def prepare_data(
         assignment = SplitAssignment(splits=read_splits(splits_file, dataset.samples, update=update_splits))
     else:
         assignment = assign_splits(dataset, config.data, config.training.seed)
-    return _check(dataset, assignment, exclusions)
+    return _check(dataset, assignment, exclusions, config.data.group_by)
 
 
 def prepare_folds(
@@ -146,7 +146,7 @@ def prepare_folds(
         assignments = [SplitAssignment(splits=read_splits(path, dataset.samples)) for path in splits_files]
     else:
         assignments = assign_folds(dataset, config.data, num_folds, config.training.seed)
-    return [_check(dataset, assignment, exclusions) for assignment in assignments]
+    return [_check(dataset, assignment, exclusions, config.data.group_by) for assignment in assignments]
 
 
 def _scan(
@@ -161,9 +161,16 @@ def _scan(
     return scan_dataset(dataset, [sample for sample in dataset.samples if sample.split != "test"]), exclusions
 
 
-def _check(dataset: Dataset, assignment: SplitAssignment, exclusions: tuple[Exclusion, ...] | None) -> TrainingData:
+def _check(
+    dataset: Dataset, assignment: SplitAssignment, exclusions: tuple[Exclusion, ...] | None, group_by: str | None
+) -> TrainingData:
     """Raise DataError for errors in the data that are not waived."""
-    report = require_valid_dataset(dataset, assignment.splits, is_accepted=partial(is_waived, exclusions=exclusions))
+    report = require_valid_dataset(
+        dataset,
+        assignment.splits,
+        group_by=group_by,
+        is_accepted=partial(is_waived, exclusions=exclusions),
+    )
     accepted = [f"error: {f.message}" for f in report.errors if f.code in ACCEPTED_CODES]
     notes = [f"{f.severity}: {f.message}" for f in report.findings if f.severity != "error"]
     notes += [f"warning: {assignment.warning}"] if assignment.warning else []

@@ -5,15 +5,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar
+
+import torch
 
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.data.rasters.rasterio_reader import needs_windows
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, describe_failure
 from pixelwise.inference.batching import PredictedImage, predict_all
-from pixelwise.inference.predictor import Predictor, Tiling, load
-from pixelwise.inference.tta import TRANSFORMS
+from pixelwise.inference.predictor import PredictionOptions, Predictor, load, require_dropout
 from pixelwise.model_file import read_checksum, read_spec
 from pixelwise.output_files import claim_output
 from pixelwise.prediction.inputs import Input, RasterInput, StackInput, VideoInput, find_inputs, group_channels
@@ -38,22 +39,12 @@ class LocalExecutor:
     """True if other processes write the outputs, so that this one knows only the files."""
 
     model: str | Path
-    tiling: Tiling = "exact"
-    tta: tuple[str, ...] = ()
+    options: PredictionOptions = field(default_factory=PredictionOptions)
     device: str = "auto"
     precision: str = "auto"
     engine: str = "auto"
     threshold: float | None = None
     predictor: Predictor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        require_known("tiling", [self.tiling], get_args(Tiling))
-        require_known("test-time augmentation", self.tta, TRANSFORMS)
-
-    @property
-    def is_exact(self) -> bool:
-        """Return whether tiles give the labels of the whole image."""
-        return self.tiling == "exact" and not self.tta
 
     def start(self, num_images: int) -> Precision:
         self.predictor = load(
@@ -73,16 +64,15 @@ class LocalExecutor:
 
         def write(one: PredictedImage[Input, Array | None]) -> WrittenFiles:
             if one.prediction.seam_score is not None:
-                log_blending(one.item.name, one.prediction.seam_score, self.tiling)
+                log_blending(one.item.name, one.prediction.seam_score, self.options.tiling)
             return writer.write(one.item, one.image, one.prediction, one.extra)
 
         predicted = predict_all(
             self.predictor,
             [item for item in inputs if not item.is_long],
             lambda item: item.read(spec.channels, spec.nodata),
-            tiling=self.tiling,
+            options=self.options,
             keep_logits=writer.needs_probabilities,
-            tta=self.tta,
             name=lambda item: item.name,
         )
         written = write_in_background(predicted, write)
@@ -95,13 +85,13 @@ class LocalExecutor:
     def _predict_long(self, writer: OutputWriter, item: Input) -> WrittenFiles | Exception:
         try:
             if isinstance(item, VideoInput):
-                return predict_video(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
+                return predict_video(self.predictor, writer, item, self.options)
             if isinstance(item, StackInput):
-                return predict_stack(self.predictor, writer, item, tiling=self.tiling, tta=self.tta)
-            if not (writer.only_labels and self.is_exact):
+                return predict_stack(self.predictor, writer, item, self.options)
+            if not (writer.only_labels and self.options.is_exact):
                 raise InvalidArgumentError(
                     f"{item.name}: This image is read window by window, which only gives labels. Use --save labels "
-                    f"without --tiling, --label-values, --min-area, --fill-holes and --tta."
+                    f"without --tiling, --label-values, --min-area, --fill-holes, --tta and --samples."
                 )
             target = writer.list_paths(item)["labels"]
             predict_raster(self.predictor, item.path, target, manifest=writer.manifest, resume=writer.resumed)
@@ -134,14 +124,20 @@ def predict_files(
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with the same name, a file that would be replaced, another
-            process that writes to the folder, or a request that cannot be executed. Then nothing is written.
+        InvalidArgumentError: nothing to predict, a file that would be replaced, another process that writes to the
+            folder, or a request that cannot be executed. Then nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
     if spec.channel_files:
         found = group_channels(found, spec.channels)
-    can_use_windows = writer.only_labels and executor.is_exact
+    options = executor.options
+    if options.samples > 1:
+        with torch.device("meta"):
+            require_dropout(spec.build(), spec)
+    elif "variance" in writer.kinds:
+        raise InvalidArgumentError("The output variance compares samples. Add --samples, such as --samples 50.")
+    can_use_windows = writer.only_labels and options.is_exact
     for index, item in enumerate(found):
         if type(item) is Input and not item.url:
             axes = find_stack_axes(item.path)
@@ -158,28 +154,33 @@ def predict_files(
     share = take_share(found, shard) if shard else found
     if shard:
         logger.info(f"shard {shard}: {len(share)} of {len(found)} inputs")
+    conflicts = writer.find_conflicts(found)
+    failures = [(item.path, conflicts[item]) for item in share if item in conflicts]
+    share = [item for item in share if item not in conflicts]
     if not share:
-        return PredictReport(written=(), failures=())
+        return PredictReport(written=(), failures=tuple(failures))
     num_images = sum(map(_count_images, share))
     request = {
         "model": read_checksum(executor.model),
         "precision": executor.start(num_images),
-        "tiling": executor.tiling,
+        "tiling": options.tiling,
         "threshold": executor.threshold,
         "label_values": writer.label_values,
         "min_area": writer.min_area,
         "fill_holes": writer.fill_holes,
-        "tta": sorted(set(executor.tta)),
+        "tta": sorted(set(options.tta)),
+        "samples": options.samples,
+        "seed": options.seed if options.samples > 1 else None,
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
+    if "overlay" in writer.kinds:
+        request |= {"overlay_style": writer.overlay_style, "opacity": writer.opacity}
     number, num_shards = (int(part) for part in shard.split("/")) if shard else (0, 0)
     shared = {**request, "shards": num_shards} if shard else request
     written: list[Path] = []
-    failures: list[tuple[Path, str]] = []
     with claim_output(writer.folder, shared, shard=f"{number}/{num_shards}" if shard else "") as claim:
-        all_inputs = found if shard else None
         complete = writer.begin(
-            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, shard_of=all_inputs
+            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, is_shard=shard is not None
         )
         results = executor.run(writer, [item for item in share if item not in complete])
         for count, item in enumerate(share, start=1):
@@ -193,7 +194,7 @@ def predict_files(
                     writer.add(result.labeled)
                 written += result.paths
             except (PixelwiseError, OSError) as error:
-                failures.append((item.path, str(error)))
+                failures.append((item.path, describe_failure(error)))
             report_progress("predict", count, len(share))
         next(results, None)  # lets the executor clean up after the last input
         written += writer.finish(is_shard=shard is not None)

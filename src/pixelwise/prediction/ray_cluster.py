@@ -174,7 +174,6 @@ class RayExecutor(LocalExecutor):
     writes_elsewhere: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.ray = _import_ray()
         self.model = Path(self.model).absolute()
         self.was_connected = bool(self.ray.is_initialized())
@@ -219,7 +218,7 @@ class RayExecutor(LocalExecutor):
             return
         if not writer.resumed:
             for item in inputs:
-                if isinstance(item, RasterInput) and writer.only_labels and self.is_exact:
+                if isinstance(item, RasterInput) and writer.only_labels and self.options.is_exact:
                     remove_parts(writer.list_paths(item)["labels"])
         try:
             errors = restore_order(self._collect(writer, inputs))
@@ -228,7 +227,7 @@ class RayExecutor(LocalExecutor):
                 yield PixelwiseError(error) if error else WrittenFiles(tuple(writer.list_paths(item).values()))
         except self.ray.exceptions.RayError as error:
             raise InvalidArgumentError(
-                f"The cluster failed ({_describe_error(error)}). Finished outputs stay; continue with --resume."
+                f"The cluster failed ({_describe_error(error)}). Finished outputs stay. Continue with --resume."
             ) from error
         writer.manifest.remove_unfinished(path for item in inputs for path in writer.list_paths(item).values())
 
@@ -246,8 +245,7 @@ class RayExecutor(LocalExecutor):
         )
         executor = LocalExecutor(
             model=self.model,
-            tiling=self.tiling,
-            tta=self.tta,
+            options=self.options,
             device=self.worker_device,
             precision=self.worker_precision,
             engine=self.engine,

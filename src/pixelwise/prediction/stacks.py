@@ -1,7 +1,7 @@
 """Predict stacks page by page: a TIFF of labels with the axes of the stack, and the other outputs of each page."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import tifffile
 from pixelwise.data.io.images import Array, StackAxes
 from pixelwise.files import make_temporary_path
 from pixelwise.inference.batching import PredictedImage, predict_all
-from pixelwise.inference.predictor import Predictor, Tiling
+from pixelwise.inference.predictor import PredictionOptions, Predictor
 from pixelwise.prediction.inputs import PageInput, StackInput
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
 from pixelwise.prediction.outputs.pictures import LabeledImage
@@ -25,7 +25,7 @@ _LARGE_BYTES = 2**31
 
 
 def predict_stack(
-    predictor: Predictor, writer: OutputWriter, item: StackInput, *, tiling: Tiling, tta: Sequence[str]
+    predictor: Predictor, writer: OutputWriter, item: StackInput, options: PredictionOptions
 ) -> WrittenFiles:
     """Predict the pages of a stack and write all outputs, the labels last.
 
@@ -36,7 +36,7 @@ def predict_stack(
 
     def write(one: PredictedImage[PageInput, Array | None]) -> WrittenFiles:
         if one.item == pages[0] and one.prediction.seam_score is not None:
-            log_blending(f"{item.name}: first page", one.prediction.seam_score, tiling)
+            log_blending(f"{item.name}: first page", one.prediction.seam_score, options.tiling)
         return writer.write(one.item, one.image, one.prediction, one.extra)
 
     def label_pages() -> Iterator[LabeledImage]:
@@ -44,9 +44,8 @@ def predict_stack(
             predictor,
             pages,
             lambda page: page.read(predictor.spec.channels, predictor.spec.nodata),
-            tiling=tiling,
+            options=options,
             keep_logits=writer.needs_probabilities,
-            tta=tta,
             name=lambda page: page.name,
         )
         for count, result in enumerate(write_in_background(predicted, write), start=1):

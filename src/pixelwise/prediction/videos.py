@@ -2,14 +2,13 @@
 
 import contextlib
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pixelwise.data.io.video import VideoFrame, open_video
 from pixelwise.errors import PixelwiseError
 from pixelwise.inference.batching import PredictedImage, predict_all
-from pixelwise.inference.predictor import Predictor, Tiling
+from pixelwise.inference.predictor import PredictionOptions, Predictor
 from pixelwise.prediction.inputs import VideoInput
 from pixelwise.prediction.output_writer import OutputWriter, WrittenFiles, log_blending, write_in_background
 from pixelwise.prediction.outputs.pictures import LabeledImage
@@ -34,7 +33,7 @@ def count_frames(item: VideoInput) -> int:
 
 
 def predict_video(
-    predictor: Predictor, writer: OutputWriter, item: VideoInput, *, tiling: Tiling, tta: Sequence[str]
+    predictor: Predictor, writer: OutputWriter, item: VideoInput, options: PredictionOptions
 ) -> WrittenFiles:
     """Predict the frames of a video and write all outputs.
 
@@ -45,7 +44,7 @@ def predict_video(
 
     def write(one: PredictedImage[VideoFrame, None]) -> tuple[VideoFrame, LabeledImage, Any]:
         if one.item.number == 1 and one.prediction.seam_score is not None:
-            log_blending(f"{item.name}: first frame", one.prediction.seam_score, tiling)
+            log_blending(f"{item.name}: first frame", one.prediction.seam_score, options.tiling)
         labeled = writer.write_frame(item, one.item.number, one.image, one.prediction, work)
         return one.item, labeled, overlay and overlay.convert(draw_labeled_frame(labeled, one.image))
 
@@ -64,9 +63,8 @@ def predict_video(
                 predictor,
                 video.frames(),
                 lambda frame: (frame.to_array(predictor.spec.channels), None),
-                tiling=tiling,
+                options=options,
                 keep_logits=writer.needs_probabilities,
-                tta=tta,
                 name=lambda frame: f"{item.name}: frame {frame.number}",
             )
             for result in files.enter_context(contextlib.closing(write_in_background(predicted, write))):

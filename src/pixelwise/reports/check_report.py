@@ -13,9 +13,9 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.data.visualization import to_css_color
+from pixelwise.data.visualization import choose_error_color, list_swatches, to_css_color, to_css_stripes
 from pixelwise.reports.html import format_percent, render_page
-from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
+from pixelwise.reports.thumbnails import Thumbnail, draw_file, draw_pair
 
 MAX_FILES = 6
 """Thumbnails of one finding; other files are listed."""
@@ -29,17 +29,24 @@ Entry = Sample | Path
 """The content of a thumbnail: a pair, or a file without a partner."""
 
 
-def render_check_report(report: CheckReport, dataset: Dataset) -> bytes:
-    """Render the report as HTML. The same files give the same report."""
+def render_check_report(report: CheckReport, dataset: Dataset | None, name: str) -> bytes:
+    """Render the report as HTML. The same files give the same report.
+
+    Args:
+        report: The findings.
+        dataset: The dataset with the statistics of its samples; None if it could not be read.
+        name: Name of the dataset, for the title.
+    """
+    values: dict[str, Any] = {"name": name, "report": report, "summary": report.summary, "facts": [], "sample": []}
+    if dataset is None:
+        values["groups"] = [_build_group([finding], None) for finding in report.findings]
+        return render_page("check_report.html.jinja", values)
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
     illustrated = [finding for group in groups for finding in group[:MAX_FINDINGS]]
     thumbnails.draw([*(entry for finding in illustrated for entry in thumbnails.find_entries(finding)), *sample])
-    values = {
-        "name": dataset.root.resolve().name,
-        "report": report,
-        "summary": report.summary,
+    values |= {
         "facts": _list_facts(report, dataset),
         "class_rows": _build_class_rows(dataset),
         "max_class_rows": MAX_CLASS_ROWS,
@@ -161,7 +168,7 @@ def _build_class_rows(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache) -> dict[str, Any]:
+def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache | None) -> dict[str, Any]:
     """Build the findings of one code: those with thumbnails, then the rest as text."""
     cards = [_build_card(finding, thumbnails, i < MAX_FINDINGS) for i, finding in enumerate(findings)]
     pictures = [picture for card in cards for picture in card["pictures"]]
@@ -171,11 +178,13 @@ def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache) -> di
         "cards": cards[:MAX_FINDINGS],
         "more": cards[MAX_FINDINGS:],
         "is_narrow": len(cards) > 1 and all(len(card["pictures"]) <= 1 for card in cards),
-        "legend": _build_legend(pictures, thumbnails.dataset.classes),
+        "legend": _build_legend(pictures, thumbnails.dataset.classes) if thumbnails else [],
     }
 
 
-def _build_card(finding: Finding, thumbnails: _ThumbnailCache, has_pictures: bool) -> dict[str, Any]:
+def _build_card(finding: Finding, thumbnails: _ThumbnailCache | None, has_pictures: bool) -> dict[str, Any]:
+    if thumbnails is None:
+        return {"message": finding.message, "fix": finding.fix, "files": [], "pictures": []}
     root = f"{thumbnails.dataset.root}/"
     shown = thumbnails.find_entries(finding) if has_pictures else []
     shown_files = set().union(*(thumbnails.list_files(entry) for entry in shown))
@@ -192,9 +201,10 @@ def _build_legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> lis
     if classes is None:
         return []
     labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_index})
-    legend = [(classes.names[i], to_css_color(classes.colors[i])) for i in labels]
+    swatches = list_swatches(classes)
+    legend = [swatches[i] for i in labels]
     if any(classes.ignore_index in picture.labels for picture in pictures):
         legend.append(("ignored", to_css_color((0, 0, 0))))
     if any(picture.has_unlisted for picture in pictures):
-        legend.append(("not listed as a class", to_css_color(UNLISTED_COLOR)))
+        legend.append(("not listed as a class", to_css_stripes(choose_error_color(classes))))
     return legend

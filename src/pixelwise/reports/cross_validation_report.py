@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Classes
+from pixelwise.data.classes import Classes, find_foreground
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.metrics import ConfusionMatrix, compute_scores
@@ -33,7 +33,8 @@ def summarize_folds(folds: Mapping[str, Scores]) -> dict[str, Any]:
     names = list(all_scores[0]["per_class"])
     matrices = [ConfusionMatrix.from_counts(scores["confusion"]) for scores in all_scores]
     confusion = sum(matrices[1:], start=matrices[0])
-    pooled = compute_scores(confusion, None, names, num_images=sum(scores["num_images"] for scores in all_scores))
+    num_images = sum(scores["num_images"] for scores in all_scores)
+    pooled = compute_scores(confusion, None, names, num_images=num_images, foreground=find_foreground(names))
     del pooled["boundary_f1"]
     return {
         "folds": dict(folds),

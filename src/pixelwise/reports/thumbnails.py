@@ -7,21 +7,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import Classes, Color, mask_values
+from pixelwise.data.classes import Classes, mask_values
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import find_suspects
-from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
+from pixelwise.data.visualization import (
+    blend_colors,
+    choose_error_color,
+    colorize_labels,
+    mark_pixels,
+    to_data_uri,
+    to_display_image,
+)
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
 
 MAX_SIDE = 256
 MAX_CHARACTERS = 12_000
 """Largest length of a picture as a data URI, which bounds the size of a page."""
-UNLISTED_COLOR: Color = (255, 0, 200)
-"""Marks pixels whose value belongs to no class; hardly any class has this color."""
-
 _ENCODINGS = ((MAX_SIDE, 82), (MAX_SIDE, 60), (192, 50), (128, 40), (96, 20))
 """Side and quality, tried in order until a picture has at most `MAX_CHARACTERS`."""
 
@@ -62,6 +66,7 @@ class _SmallMask:
     """(h, w, 3) uint8."""
     present: frozenset[int] = frozenset()
     """Labels in the mask at full size."""
+    background: int | None = None
     unlisted: Array | None = None
     """(h, w) bool, if the mask has unlisted pixels."""
 
@@ -78,9 +83,9 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
         second = _make_panel(f"mask, {_format_size(mask)}", small.colors)
     else:
-        overlay = blend_colors(picture, small.labels, small.colors, 0.6)
-        if small.unlisted is not None:
-            overlay[small.unlisted] = UNLISTED_COLOR
+        overlay = blend_colors(picture, small.labels, small.colors, 0.6, small.background)
+        if small.unlisted is not None and dataset.resolved_classes is not None:
+            overlay = mark_pixels(overlay, small.unlisted, choose_error_color(dataset.resolved_classes))
         second = _make_panel("mask over the image", overlay)
     return _make_thumbnail(dataset, sample.image_path, image, (_make_panel("image", picture), second), small)
 
@@ -156,9 +161,10 @@ def _draw_mask(mask: Array, classes: Classes | None) -> _SmallMask:
         # A small pixel is marked if any of its pixels is unlisted, so that thin lines stay visible.
         is_unlisted = np.isin(mask_values(mask, classes.coding), unlisted_values)
         unlisted = _shrink(is_unlisted.astype(np.float32)) > 0
-        colors[unlisted] = UNLISTED_COLOR
+        colors = mark_pixels(colors, unlisted, choose_error_color(classes))
         labels = labels[~is_unlisted]
-    return _SmallMask(labels=small, colors=colors, present=frozenset(np.unique(labels).tolist()), unlisted=unlisted)
+    present = frozenset(np.unique(labels).tolist())
+    return _SmallMask(labels=small, colors=colors, present=present, background=classes.background, unlisted=unlisted)
 
 
 def _draw_mask_as_image(mask: Array) -> _SmallMask:

@@ -15,7 +15,7 @@ from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.reports.gallery import draw_panels
+from pixelwise.reports.gallery import draw_panels, list_panel_swatches
 from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
 from pixelwise.reports.plots import plot_training
 
@@ -60,6 +60,7 @@ def write_training_report(path: Path, report: TrainingReport) -> None:
         "cards": [(title, format_percent(scores[key]), SCORE_EXPLANATIONS[key]) for key, title in SCORE_TITLES.items()],
         "split_sizes": {name: len(samples) for name, samples in report.splits.items() if samples},
         "class_rows": _build_class_rows(report, classes, scores["per_class"]),
+        "legend": list_panel_swatches(classes),
         "curves": plot_training(report.metrics, "minutes"),
         "confusion": build_confusion_table(classes, report.counts.confusion.counts),
         "groups": {

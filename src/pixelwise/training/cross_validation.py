@@ -130,6 +130,6 @@ def load_cross_validation(path: Path) -> CrossValidation:
         result.scores = dict(values["folds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{result.summary} cannot be read ({error}). Start new folds in another folder."
+            f"{result.summary} does not exist or is damaged. Restore it, or start new folds in another folder."
         ) from error
     return result

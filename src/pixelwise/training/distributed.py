@@ -39,8 +39,8 @@ class ProcessLostError(TrainingError):
 
     def __init__(self) -> None:
         super().__init__(
-            "another process of this run has ended or cannot be reached; see its own message. Resume from the last "
-            "checkpoint with --resume, or start with torchrun --max-restarts, which restarts and resumes by itself."
+            "another process of this run has ended or cannot be reached; see its own message. torchrun --max-restarts "
+            "restarts and resumes by itself."
         )
 
 
@@ -156,7 +156,7 @@ class World:
             below = batch_size // self.size * self.size
             choices = " or ".join(str(size) for size in (below, below + self.size) if size)
             raise InvalidArgumentError(
-                f"a batch of {batch_size} images cannot be divided among {self.size} processes. Use a multiple of "
+                f"A batch of {batch_size} images cannot be divided among {self.size} processes. Use a multiple of "
                 f"{self.size}: --set training.batch_size={choices}."
             )
 
@@ -203,8 +203,8 @@ def choose_process_device(device: str, devices: int | None) -> str:
         require_devices(devices, device)
         if devices > 1 and not is_distributed():
             raise InvalidArgumentError(
-                f"devices is {devices}, but Python runs in one process. Start the script with torchrun, or use "
-                f"`pixelwise train --devices {devices}`."
+                f"devices is {devices}, but Python runs in one process. Start the script with torchrun, or give "
+                f"--devices on the command line."
             )
     if not is_distributed() or choose_device(device).type != "cuda":
         return device

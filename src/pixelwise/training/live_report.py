@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.data.visualization import to_css_color, to_data_uri
+from pixelwise.data.visualization import list_swatches, to_data_uri
 from pixelwise.files import write_atomically
 from pixelwise.progress import format_duration
 from pixelwise.reports.gallery import draw_panels
@@ -31,7 +31,7 @@ RunState = Literal["training", "ended", "stopped"]
 STATE_TEXTS: Mapping[RunState, str] = {
     "training": "Training is running. This page reloads itself.",
     "ended": "Training has ended. The best model is evaluated; see report.html for the result.",
-    "stopped": "Stopped. Resume with: pixelwise train DATA -o RUN --resume",
+    "stopped": "Stopped. Continue the run with --resume.",
 }
 
 
@@ -86,7 +86,7 @@ class LivePage:
             "curves": plot_training(metrics, "steps"),
             "images": [{"name": s.name, "panels": pictures} for s, pictures in self.pictures.items() if pictures],
             "images_step": self.pictures_step,
-            "classes": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
+            "classes": list_swatches(classes),
         }
 
 

@@ -205,9 +205,11 @@ def compute_training_seconds(trainer: Trainer, deadline: float | None) -> float:
     """
     budget, before = trainer.config.training.budget_seconds, trainer.seconds_before
     if deadline is None:
-        raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
+        raise InvalidArgumentError("A run needs training.steps or training.budget_seconds. Give --steps or --budget.")
     closing = estimate_closing_seconds(trainer)
     left = trainer.world.broadcast_object(deadline - time.monotonic() - closing) - before
     if left <= 0 and not trainer.num_steps:
-        raise InvalidArgumentError(f"the budget of {budget:.0f} s ends before training could start; give more.")
+        raise InvalidArgumentError(
+            f"The budget of {budget:.0f} s ends before training could start. Give a longer budget."
+        )
     return before + max(left, 0.0)

@@ -60,7 +60,7 @@ class MetricsLog:
         losses = torch.stack(self.losses).cpu()
         if not losses.isfinite().all():
             bad = int((~losses.isfinite()).nonzero()[0])
-            raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
+            raise DivergedError(f"The loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
         mean = float(losses.mean())
         rate = len(losses) * self.config.training.batch_size / seconds
         lr = self.config.optimizer.lr * compute_lr_factor(progress, self.config.schedule)

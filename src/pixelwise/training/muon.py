@@ -14,13 +14,17 @@ MAX_SHORT_SIDE = 1024
 would take 13 TFLOP per step, 50 times the cost of an image."""
 
 
+ADAM_LR_RATIO = 0.1
+"""Learning rate of the parameters that AdamW updates, as a fraction of that of Muon."""
+
+
 def compute_shorter_side(kernel: Tensor) -> int:
     """Return the shorter side of a kernel as a (C_out, C_in k k) matrix."""
     return min(kernel.shape[0], kernel.numel() // kernel.shape[0])
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalized momentum for convolution kernels, AdamW for the other parameters.
+    """Orthogonalized momentum for the groups with `orthogonal`, AdamW for the others.
 
     Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. The update of a kernel, as a
     (C_out, C_in k k) matrix, is replaced by the nearest matrix with equal singular values, found by five Newton-Schulz
@@ -33,13 +37,10 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
         split: list[dict[str, Any]] = []
         for group in groups:
-            kernels = [p for p in group["params"] if p.ndim >= 2]
-            small = [k for k in kernels if compute_shorter_side(k) <= MAX_SHORT_SIDE]
-            large = [k for k in kernels if compute_shorter_side(k) > MAX_SHORT_SIDE]
-            vectors = [p for p in group["params"] if p.ndim < 2]
-            split += [{**group, "params": small, "orthogonal": True}] if small else []
+            large = [p for p in group["params"] if group["orthogonal"] and compute_shorter_side(p) > MAX_SHORT_SIDE]
+            others = [p for p in group["params"] if not any(p is kernel for kernel in large)]
+            split += [{**group, "params": others}] if others else []
             split += [{**group, "params": large, "orthogonal": False}] if large else []
-            split += [{**group, "params": vectors, "orthogonal": False}] if vectors else []
         super().__init__(split, {"lr": config.lr, "momentum": config.momentum})
 
     @torch.no_grad()
@@ -71,7 +72,7 @@ class Muon(torch.optim.Optimizer):
             state["steps"] += 1
             state["square"].lerp_(gradient.square(), 0.01)
             corrected = state["square"] / (1 - 0.99 ** state["steps"].item())
-            update = 0.1 * update / (corrected.sqrt() + 1e-8)
+            update = ADAM_LR_RATIO * update / (corrected.sqrt() + 1e-8)
         parameter.sub_(update, alpha=group["lr"])
 
 

@@ -1,7 +1,7 @@
 """The optimizer, the learning rate schedule and weight averaging."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.devices import Precision
 from pixelwise.training.fsdp import get_local, is_sharded
-from pixelwise.training.muon import Muon
+from pixelwise.training.muon import ADAM_LR_RATIO, Muon
 
 
 def build_optimizer(
@@ -19,30 +19,55 @@ def build_optimizer(
     config: OptimizerConfig,
     precision: Precision = "fp32",
     scales: Mapping[Tensor, float] = MappingProxyType({}),
+    encoder: Iterable[Tensor] = (),
 ) -> torch.optim.Optimizer:
     """Build AdamW, SGD or Muon over the parameters that need a gradient.
 
+    Biases, normalization and depthwise kernels get no weight decay, and Muon updates them by AdamW: the kernel of one
+    channel is not a matrix. With `encoder_lr`, Muon also updates the encoder by AdamW: orthogonal updates undo what
+    Adam or SGD learned (Qu et al., "Can Muon Fine-tune Adam-Pretrained Models?", 2026, arXiv:2605.10468).
+
     Args:
-        model: the network; weight decay is not applied to its biases and normalization.
+        model: the network.
         config: algorithm and its numbers.
         precision: arithmetic of the matrix products in Muon; weights and momentum stay float32.
         scales: factors on the learning rate by parameter, 1 if missing; stored in the groups as `lr_scale`.
+        encoder: parameters that `encoder_lr` is for.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for scale in sorted({scales.get(p, 1.0) for p in trained}, reverse=True):
-        members = [p for p in trained if scales.get(p, 1.0) == scale]
-        groups += [
-            {"params": [p for p in members if p.ndim >= 2], "weight_decay": config.weight_decay, "lr_scale": scale},
-            {"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, "lr_scale": scale},
-        ]
-    groups = [group for group in groups if group["params"]]
-    if config.name == "muon":
+    is_muon = config.name == "muon"
+    own_rate = set(encoder) if config.encoder_lr else set()
+    encoder_scale = (config.encoder_lr or 0.0) / (config.lr * (ADAM_LR_RATIO if is_muon else 1))
+    depthwise = set(find_depthwise_kernels(model))
+    members: dict[tuple[float, bool, bool], list[Tensor]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            scale = scales.get(parameter, 1.0) * (encoder_scale if parameter in own_rate else 1.0)
+            is_kernel = parameter.ndim >= 2 and parameter not in depthwise
+            members.setdefault((scale, is_kernel, is_kernel and parameter not in own_rate), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if is_kernel else 0.0,
+            "lr_scale": scale,
+            **({"orthogonal": is_orthogonal} if is_muon else {}),
+        }
+        for (scale, is_kernel, is_orthogonal), parameters in sorted(members.items(), key=lambda item: item[0])[::-1]
+    ]
+    if is_muon:
         return Muon(groups, config, torch.bfloat16 if precision == "bf16" else torch.float32)
     if config.name == "sgd":
-        fused = not any(is_sharded(p) for p in trained)  # PyTorch 2.14 has no fused SGD of sharded tensors
+        fused = not any(
+            is_sharded(p) for group in groups for p in group["params"]
+        )  # PyTorch 2.14 has no fused SGD of sharded tensors
         return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=fused)
     return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.99), fused=True)
+
+
+def find_depthwise_kernels(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the kernels of the convolutions that have one for each channel."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and 1 < module.groups == module.in_channels:
+            yield module.weight
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -23,7 +23,12 @@ from pixelwise.losses import build_loss
 from pixelwise.lowering.graph import explain_compile_errors
 from pixelwise.model_file import ModelSpec
 from pixelwise.networks import Segmenter
-from pixelwise.networks.stages import compute_learning_rate_scales, enable_activation_checkpointing, get_first_stages
+from pixelwise.networks.stages import (
+    compute_learning_rate_scales,
+    enable_activation_checkpointing,
+    get_encoder_stages,
+    get_first_stages,
+)
 from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
 from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like
@@ -88,7 +93,8 @@ class Trainer:
         for module in self.frozen:
             module.requires_grad_(False)
         scales = compute_learning_rate_scales(model.network, config.optimizer.layer_decay)
-        self.optimizer = build_optimizer(model, config.optimizer, config.training.precision, scales)
+        encoder = [p for stage in get_encoder_stages(model.network) for module in stage for p in module.parameters()]
+        self.optimizer = build_optimizer(model, config.optimizer, config.training.precision, scales, encoder)
         self.average = AveragedWeights(model, config.optimizer.ema)
         if config.training.compile:
             model.compile(dynamic=False)  # there are few sizes, and code for one size is faster
@@ -221,14 +227,14 @@ class Trainer:
             )
             if not is_equal:
                 raise CheckpointError(
-                    f"the training images are not those of the checkpoint (their {name} differs). Restore them, or "
+                    f"The training images are not those of the checkpoint (their {name} differs). Restore them, or "
                     f"start a new run."
                 )
         try:
             self.load_state(checkpoint.state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"the checkpoint does not fit the network of this dataset and config ({error}). Start a new run."
+                "The checkpoint does not fit the network of this dataset and config. Restore both, or start a new run."
             ) from error
         self.num_steps, self.num_evaluations_done = checkpoint.step, checkpoint.evaluations
         self.best_score, self.seconds_before = checkpoint.best_score, checkpoint.seconds

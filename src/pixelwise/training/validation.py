@@ -69,12 +69,15 @@ def score_validation(
 def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> EvaluationCounts:
     """Add the counts of parts of `samples`."""
     first, *others = parts
-    confusion, boundary, per_image = first.confusion, first.boundary, dict(first.per_image)
+    confusion, boundary, margins, per_image = first.confusion, first.boundary, first.margins, dict(first.per_image)
     for other in others:
         confusion = confusion + other.confusion
         boundary = boundary + other.boundary if boundary and other.boundary else None
+        margins = margins + other.margins if margins and other.margins else None
         per_image |= other.per_image
-    return EvaluationCounts(confusion, boundary, {sample: per_image[sample] for sample in samples})
+    return EvaluationCounts(
+        confusion, boundary, margins=margins, per_image={sample: per_image[sample] for sample in samples}
+    )
 
 
 def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback = _ignore_image) -> Mapping[str, Any]:

@@ -207,7 +207,7 @@ AFFIX = st.text(st.sampled_from("xyZ_- "), max_size=5)
     image=st.tuples(AFFIX, AFFIX),
     mask=st.tuples(AFFIX, AFFIX),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=100)
 def test_any_prefix_and_suffix_is_found_or_nothing_is_paired(
     names: set[str], image: tuple[str, str], mask: tuple[str, str]
 ) -> None:
@@ -225,7 +225,7 @@ def test_any_prefix_and_suffix_is_found_or_nothing_is_paired(
     mask=st.tuples(AFFIX, AFFIX, st.integers(1, 5)),
     order=st.randoms(use_true_random=False),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=100)
 def test_numbered_files_are_paired_under_any_prefix_suffix_and_padding(
     numbers: set[int], image: tuple[str, str, int], mask: tuple[str, str, int], order: object
 ) -> None:
@@ -241,7 +241,7 @@ def test_numbered_files_are_paired_under_any_prefix_suffix_and_padding(
     masks=st.sets(st.integers(0, 300), min_size=2, max_size=25),
     affixes=st.tuples(AFFIX, AFFIX, AFFIX, AFFIX),
 )
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=100)
 def test_no_number_is_paired_with_another(
     images: set[int], masks: set[int], affixes: tuple[str, str, str, str]
 ) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from support.predictions import ABC, make_labeled, make_prediction
 def test_every_encoder_returns_a_file(tmp_path: Path, kind: str) -> None:
     suffix, encode = ENCODERS[kind]
     path = tmp_path / f"x{suffix}"
-    assert len(encode(path, make_labeled([[1]]), np.zeros((1, 1, 3), np.uint8), make_prediction([[1]]))) > 20
+    prediction = replace(make_prediction([[1]]), variance=np.full((1, 1), 0.25, np.float32))
+    assert len(encode(path, make_labeled([[1]]), np.zeros((1, 1, 3), np.uint8), prediction)) > 20
     assert not path.exists()
 
 

@@ -44,7 +44,7 @@ def get_windows(layer: nn.Module) -> WindowPath:
     is_centered = all(window.first_center == 0 for window in windows if window.stride == 1)
     if len(steps) > 1 or not is_centered:
         raise InvalidArgumentError(
-            f"the branches of {type(layer).__name__} have different centers: it has no alignment."
+            f"The branches of {type(layer).__name__} have different centers: it has no alignment."
         )
     return tuple(sorted({window for window in windows if window.stride > 1}))[-1:]
 
@@ -104,7 +104,7 @@ def dilate(layers: Layers, output_stride: int) -> Layers:
             rate *= step
     if stride != output_stride:
         raise InvalidArgumentError(
-            f"the strides of this encoder lead to {stride}, but not to an output stride of {output_stride}."
+            f"The strides of this encoder lead to {stride}, but not to an output stride of {output_stride}."
         )
     return dict(trunk.items())
 
@@ -128,6 +128,41 @@ class DenseMaxPool(nn.MaxPool2d):
         return super().forward(padded)  # type: ignore[no-any-return]
 
 
+class EndPaddedConv2d(nn.Conv2d):
+    """A convolution padded like TensorFlow's "SAME" where the sides of the map are multiples of its stride.
+
+    At stride 2, a 3x3 kernel then needs no padding at the top and left and 1 at the bottom and right. TensorFlow and
+    timm's `Conv2dSame` choose the padding by the size of the map. Here the padding at the top and left is always the
+    same, and so is the alignment; at the bottom and right it is large enough to round odd sides up.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        """Take the parameters of a convolution, not copies of them."""
+        kernel_size, stride, rate = (
+            _get_side(side) for side in (convolution.kernel_size, convolution.stride, convolution.dilation)
+        )
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            kernel_size,
+            stride,
+            dilation=rate,
+            groups=convolution.groups,
+            bias=convolution.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = convolution.weight, convolution.bias
+        reach = rate * (kernel_size - 1)
+        before = max(reach + 1 - stride, 0) // 2
+        after = reach - before
+        self.margins = (before, after, before, after)
+        self.window = SlidingWindow(kernel_size, stride, before, rate, end_padding=after - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        return super().forward(functional.pad(x, self.margins))
+
+
 def _dilate_layer(layer: nn.Module, rate: int, step: int) -> None:
     """Dilate the windows by `rate`, and those after a removed stride of `step` by rate · step."""
     is_after_stride = False
@@ -140,7 +175,7 @@ def _dilate_layer(layer: nn.Module, rate: int, step: int) -> None:
             continue
         if window.first_center or isinstance(module, nn.AvgPool2d):
             raise InvalidArgumentError(
-                "this encoder cannot be dilated: a window after its last strides is even or an average."
+                "This encoder cannot be dilated: a window after its last strides is even or an average."
             )
         module.dilation = (window.dilation * factor,) * 2
         module.padding = (window.padding * factor,) * 2
@@ -153,7 +188,7 @@ def _find_windowed_modules(layer: nn.Module) -> Iterator[nn.Conv2d | nn.MaxPool2
 
 
 def _get_window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> SlidingWindow:
-    if isinstance(module, DenseMaxPool):
+    if isinstance(module, DenseMaxPool | EndPaddedConv2d):
         return module.window
     if isinstance(module.padding, str):
         raise InvalidArgumentError(f"padding={module.padding!r} of {module} is not a number. Use a number.")
@@ -169,7 +204,7 @@ def _get_window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> SlidingWindo
 def _get_side(value: int | tuple[int, ...]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) > 1:
-        raise InvalidArgumentError(f"a window of {value} is not square, so its map has no single alignment.")
+        raise InvalidArgumentError(f"A window of {value} is not square, so its map has no single alignment.")
     return sides.pop()
 
 

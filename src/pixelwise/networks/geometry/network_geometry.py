@@ -171,7 +171,9 @@ def _run_output_size(meta_network: nn.Module, in_channels: int, side: int) -> Si
     with torch.inference_mode():
         output = meta_network(torch.empty(1, in_channels, side, side, device="meta"))
     if not isinstance(output, Tensor) or output.dim() != 4:
-        raise InvalidArgumentError("the network must return one tensor (B, K, H, W). Wrap one that returns more.")
+        raise InvalidArgumentError(
+            "The network must return one tensor (B, K, H, W). Wrap it in a module that returns only this."
+        )
     return output.shape[2], output.shape[3]
 
 
@@ -201,7 +203,7 @@ def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[
         else:
             yield side
     raise InvalidArgumentError(
-        f"the network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE} with in_channels={in_channels}: {reason}"
+        f"The network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE} with in_channels={in_channels}: {reason}"
     )
 
 
@@ -218,7 +220,7 @@ def _trace_all_sizes(
     feature_map, global_ops = _trace(meta_network, in_channels, side)
     if _trace(meta_network, in_channels, side + multiple)[0] != feature_map:
         raise InvalidArgumentError(
-            f"the receptive fields of the network differ between sides of {side} and {side + multiple} pixels, both "
+            f"The receptive fields of the network differ between sides of {side} and {side + multiple} pixels, both "
             "of which it accepts. Let it refuse sizes that it cannot align."
         )
     return feature_map, global_ops
@@ -231,7 +233,7 @@ def _trace(meta_network: nn.Module, in_channels: int, side: int) -> tuple[Featur
     feature_map = tracer.get_map(output)
     if feature_map is None or feature_map.dims != (2, 3):
         ops = ", ".join(tracer.global_ops) or "no operator that reads the image"
-        raise InvalidArgumentError(f"the network's output has no rows and columns of the image (after {ops}).")
+        raise InvalidArgumentError(f"The network's output has no rows and columns of the image (after {ops}).")
     return feature_map, tracer.global_ops
 
 

@@ -30,6 +30,7 @@ from pixelwise.prediction.outputs.pictures import (
     encode_overlay,
     encode_probabilities,
     encode_probabilities_tiff,
+    encode_variance,
 )
 from pixelwise.prediction.postprocess import label_components
 
@@ -88,6 +89,7 @@ ENCODERS: dict[str, tuple[str, Encoder]] = {
         "_probabilities.tif",
         lambda path, labeled, image, predicted: encode_probabilities_tiff(predicted, labeled.classes.names),
     ),
+    "variance": ("_variance.png", lambda path, labeled, image, predicted: encode_variance(predicted)),
 }
 """Files of one image: name → (ending after the stem, function)."""
 

