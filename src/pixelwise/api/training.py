@@ -15,6 +15,7 @@ from pixelwise.api.options import (
     Format,
     GroupBy,
     Masks,
+    NumFolds,
     Option,
     Overwrite,
     Precision,

@@ -32,7 +32,7 @@ Parser = Callable[[Any], Any]
 
 def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Parser]]:
     """Return Typer's parameters of a function, and the parser of each value that the shell gives."""
-    parameters, parsers = [], {}
+    parameters, parsers = [], dict[str, Parser]()
     for name, parameter in inspect.signature(function).parameters.items():
         hint, *marks = get_args(parameter.annotation) if get_origin(parameter.annotation) is Annotated else (None,)
         mark = next((mark for mark in marks if isinstance(mark, Argument | Option)), None)
