@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -418,8 +418,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     return dataclasses.replace(config, reasons=_read_reasons(text), estimate=_read_header(text))
 
 
-@check_arguments
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """Parse the values of --set: `["optimizer.lr=0.001"]` → `{"optimizer.lr": 0.001}`."""
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -442,7 +441,6 @@ _DURATION_PART = re.compile(
 _CLOCK = re.compile(r"(\d{1,9}):([0-5]\d):([0-5]\d)")
 
 
-@check_arguments
 def parse_duration(text: str | float, name: str = "text") -> float:
     """Return the seconds of `90`, `90s`, `5min`, `1 h`, `0.5h`, `1h30m`, `1 hour 30 minutes` or `1:30:00`."""
     words = str(text).strip().lower()
