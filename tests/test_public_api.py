@@ -32,7 +32,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
     "evaluate": (
         ["MODEL", "DATA"],
-        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json", "--html"}
+        | OVERWRITE
+        | WHERE
+        | ENGINE,
     ),
     "export": (
         ["MODEL"],

@@ -11,6 +11,7 @@ from pixelwise.api.options import (
     Device,
     Format,
     GroupBy,
+    HtmlPath,
     JsonPath,
     Masks,
     Option,
@@ -45,9 +46,7 @@ def check(
     ] = None,
     group_by: GroupBy = None,
     json_path: JsonPath = None,
-    html_path: Annotated[
-        StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
-    ] = None,
+    html_path: HtmlPath = None,
     overwrite: Overwrite = False,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.

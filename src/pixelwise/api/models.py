@@ -15,6 +15,7 @@ from pixelwise.api.options import (
     Device,
     Engine,
     Format,
+    HtmlPath,
     InferencePrecision,
     JsonPath,
     Masks,
@@ -119,6 +120,7 @@ def evaluate(
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
+    html_path: HtmlPath = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
@@ -139,7 +141,8 @@ def evaluate(
         masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
             as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
-        overwrite: Replace `json_path` also if another request, or the user, wrote it.
+        html_path: HTML page to write: a verdict, the scores, and all images with their predictions.
+        overwrite: Replace these files also if another request, or the user, wrote them.
         device: Device of the network.
         precision: Numerical precision of the network.
         engine: Library that runs the network.
@@ -151,8 +154,8 @@ def evaluate(
         PathNotFoundError: `model` or `data` does not exist.
         ModelFileError: `model` is not a model of this version.
         DataError: `data` is not a dataset, or an image of the split cannot be read.
-        InvalidArgumentError: the dataset has other classes than the model, `json_path` was not written by this request,
-            or an argument is invalid.
+        InvalidArgumentError: the dataset has other classes than the model, a file exists that this request did not
+            write, or an argument is invalid.
 
     Example:
         >>> result = pw.evaluate(model, data, device="cpu")
@@ -165,11 +168,16 @@ def evaluate(
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import prepare_files
+    from pixelwise.reports.commands import make_commands
+    from pixelwise.reports.evaluation_report import EvaluationReport, render_evaluation_report
+    from pixelwise.reports.gallery import ImageGallery
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
     request |= {"choose_threshold": choose_threshold}
-    (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
+    json_file, html_file = prepare_files(
+        [json_path, html_path], "evaluate", to_paths(data), request, overwrite=overwrite
+    )
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
     if choose_threshold:
         predictor.require_two_classes()
@@ -193,7 +201,9 @@ def evaluate(
         raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
-    counts = score_samples(predictor, dataset, samples, report=True)
+    gallery = ImageGallery(len(samples), predictor.classes)
+    on_image = gallery.add if html_file else None
+    counts = score_samples(predictor, dataset, samples, report=True, on_image=on_image)
     result = EvaluationResult.from_scores(
         counts.compute_scores(predictor.classes.names),
         split=chosen,
@@ -204,6 +214,16 @@ def evaluate(
     )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
+    if html_file:
+        page = EvaluationReport(
+            title=f"{Path(model).name} on {dataset.root.resolve().name}",
+            split=chosen,
+            predictor=predictor,
+            counts=counts,
+            gallery=gallery,
+            commands=make_commands(to_path(model), dataset, samples[0], html_file.path),
+        )
+        html_file.write(render_evaluation_report(page))
     return result
 
 

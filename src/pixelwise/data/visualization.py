@@ -106,7 +106,7 @@ def to_data_uri(picture: Array, max_side: int, quality: int = 88) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((max_side, max_side))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality)
+    image.save(buffer, "WEBP", quality=quality, method=1)  # a quarter of the time of the default
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

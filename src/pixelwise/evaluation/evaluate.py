@@ -36,6 +36,20 @@ MAX_PENDING = 16
 """Predictions that may wait for their boundaries to be matched: two batches of small ones."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredImage:
+    """An image that was scored."""
+
+    sample: Sample
+    image: Array
+    """(H, W, C), as the network gets it."""
+    labels: Array
+    """(H, W) true labels."""
+    prediction: Array
+    """(H, W) predicted labels."""
+    confusion: ConfusionMatrix
+
+
 @dataclass(slots=True)
 class EvaluationCounts:
     """The counts from which every score of an evaluation is computed."""
@@ -95,14 +109,14 @@ def score_samples(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+    on_image: Callable[[ScoredImage], object] | None = None,
 ) -> EvaluationCounts:
     """Predict samples and count pixels by class. Files are read ahead, and details are counted in another thread.
 
     Args:
         boundaries: also score boundaries, and the ROC curve of two classes.
         report: report progress.
-        on_image: called with each sample, its labels and its predicted labels.
+        on_image: called with each image.
     """
     num_classes = len(predictor.classes.names)
     ignore_index = predictor.classes.ignore_index
@@ -130,7 +144,11 @@ def score_samples(
                 pending.append(pool.submit(counts.count_details, answer.prediction, labels, predictor.classes))
             if len(pending) > MAX_PENDING:  # each keeps its prediction
                 pending.popleft().result()
-            on_image(sample, labels, prediction)
+            if on_image:
+                scored = ScoredImage(
+                    sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
+                )
+                on_image(scored)
             if report:
                 report_progress("evaluate", done, len(samples))
         for future in pending:

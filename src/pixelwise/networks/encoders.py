@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         for name in stage:
             layer = self.get_submodule(name)
             if with_switches and isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
-                x, positions = max_pool_with_switches(x, 2, layer.ceil_mode)
+                x, positions = max_pool_with_switches(x, 2, ceil_mode=layer.ceil_mode)
                 switches.append(positions)
             else:
                 x = layer(x)
