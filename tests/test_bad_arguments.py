@@ -240,7 +240,14 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "metrics.boundary_f1": (metrics.boundary_f1, {**scored, "num_classes": 2}),
         "metrics.compute_scores": (
             metrics.compute_scores,
-            {"confusion": confusion, "boundary": boundary, "class_names": ["a", "b"], "num_images": 1},
+            {
+                "confusion": confusion,
+                "boundary": boundary,
+                "class_names": ["a", "b"],
+                "num_images": 1,
+                "margins": None,
+                "foreground": None,
+            },
         ),
     }
     for name in ("iou", "dice", "class_accuracy", "mean_iou", "mean_dice", "mean_class_accuracy", "global_accuracy"):
