@@ -522,6 +522,8 @@ ACCEPTED: Mapping[str, str] = {
     "metrics.MarginHistogram.update(foreground)": "0",
     "metrics.MarginHistogram.update(margins)": "dtype",
     "metrics.compute_scores(boundary)": "None",
+    "metrics.compute_scores(foreground)": "None 0",
+    "metrics.compute_scores(margins)": "None",
     "metrics.compute_scores(num_images)": "0",
     # raw images of any dtype
     "networks.Segmenter.*(images)": "dtype",

@@ -313,7 +313,7 @@ def test_help_of_a_command_is_short(name: str) -> None:
     assert "?" not in text
     for parameter in inspect.signature(function).parameters.values():
         marks = getattr(parameter.annotation, "__metadata__", ())
-        for mark in [mark for mark in marks if isinstance(mark, Argument | Option)]:
+        for mark in (mark for mark in marks if isinstance(mark, Argument | Option)):
             assert "docs/" not in mark.help
             assert "default" not in mark.help.lower()  # the tool shows it
 

@@ -25,6 +25,7 @@ from pixelwise.api.options import (
 from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import PixelwiseError, wrap_path_errors
+from pixelwise.output_files import prepare_files
 from pixelwise.progress import budget_start
 from pixelwise.shapes import Size
 
@@ -81,7 +82,6 @@ def check(
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.output_files import prepare_files
     from pixelwise.reports.check_report import render_check_report
 
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
@@ -197,7 +197,6 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.output_files import prepare_files
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 

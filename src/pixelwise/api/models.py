@@ -32,17 +32,19 @@ from pixelwise.api.options import (
     to_paths,
 )
 from pixelwise.arguments import Count, Fraction, Index, check_arguments
+from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
+from pixelwise.evaluation.result import EvaluationResult
+from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
+from pixelwise.quantization.result import QuantizeResult
 from pixelwise.shapes import Size
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
-    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.result import LocalizeReport, PredictReport
-    from pixelwise.quantization.result import QuantizeResult
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +127,7 @@ def evaluate(
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
-) -> "EvaluationResult":
+) -> EvaluationResult:
     """Compute the scores of a model on a dataset.
 
     Args:
@@ -162,12 +164,9 @@ def evaluate(
         >>> result.split, result.num_images
         ('test', 4)
     """
-    from pixelwise.checks.findings import CODES, format_names
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
-    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import prepare_files
     from pixelwise.reports.commands import make_commands
     from pixelwise.reports.evaluation_report import EvaluationReport, render_evaluation_report
     from pixelwise.reports.gallery import ImageGallery
@@ -367,7 +366,7 @@ def quantize(
     format: Format = None,
     masks: Masks = None,
     overwrite: Overwrite = False,
-) -> "QuantizeResult":
+) -> QuantizeResult:
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
 
     Activation ranges are found on up to 32 training images. The mean IoU is measured on the validation split with
@@ -400,9 +399,7 @@ def quantize(
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
-    from pixelwise.output_files import require_replaceable
     from pixelwise.quantization.quantize import quantize_predictor, require_accuracy
-    from pixelwise.quantization.result import QuantizeResult
 
     model = to_path(model)
     path = get_int8_path(model) if output is None else Path(output)
@@ -490,7 +487,6 @@ def export(
     from pixelwise.exporting.export import MIN_AGREEMENT, ExportTarget, export_predictor, resolve_target
     from pixelwise.inference.int8_file import read_int8
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import claim_output
 
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
@@ -552,7 +548,6 @@ def localize(
         >>> report = pw.localize(photos, "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
     from pixelwise.devices import choose_device
-    from pixelwise.output_files import claim_output, require_replaceable_files
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 

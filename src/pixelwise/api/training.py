@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+from pixelwise.api.datasets import check
+from pixelwise.api.models import evaluate, predict
 from pixelwise.api.options import (
     Data,
     Device,
@@ -28,10 +30,8 @@ from pixelwise.arguments import Count, check_arguments
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
+from pixelwise.output_files import OutputClaim, OutputManifest, claim_output, remove_files, require_replaceable
 from pixelwise.training.results import CrossValidationResult, TrainResult
-
-if TYPE_CHECKING:
-    from pixelwise.output_files import OutputManifest
 
 logger = logging.getLogger(__name__)
 
@@ -224,11 +224,8 @@ def demo(
         >>> result.scores["mean_iou"] > 0.5  # doctest: +SKIP
         True
     """
-    from pixelwise.api.datasets import check
-    from pixelwise.api.models import evaluate, predict
     from pixelwise.data.synthetic import write_dataset
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.output_files import OutputManifest, claim_output
     from pixelwise.training.run_dir import RunFolder
 
     choose_precision(precision, choose_device(device))  # before the dataset is generated
@@ -262,9 +259,8 @@ def demo(
         return result
 
 
-def _clear_demo(folder: Path, manifest: "OutputManifest", *, overwrite: bool) -> None:
+def _clear_demo(folder: Path, manifest: OutputManifest, *, overwrite: bool) -> None:
     """Remove the files of an earlier demo; raise InvalidArgumentError for files that no demo wrote."""
-    from pixelwise.output_files import OutputClaim, OutputManifest, remove_files, require_replaceable
     from pixelwise.prediction.output_writer import MANIFEST
     from pixelwise.training.run_dir import RunFolder
 
