@@ -64,7 +64,7 @@ def run_shell(code: str) -> None:
         if words[0] != "pixelwise":
             raise ValueError(f"{words[0]} is not run here; say why with no-run")
         if words[1] == "train":
-            words = shlex.split(re.sub(r" --budget \S+", "", shlex.join(words))) + [*TINY]
+            words = [*shlex.split(re.sub(r" --budget \S+", "", shlex.join(words))), *TINY]
         try:
             main(words[1:])
         except SystemExit as end:
