@@ -149,7 +149,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "is not valid YAML"),
         (b"training: {seed: 2001-99-99}", "is not valid YAML"),
         (b"- 1", "Expected sections such as 'network:'"),
-        (b"network:", "config section 'network' is None. Expected indented 'key: value'"),
+        (b"network:", "Config section 'network' is None. Expected indented 'key: value'"),
         (b"netwrok: {depth: 3}", "Unknown config section 'netwrok'. Did you mean 'network'"),
         (b"1: {depth: 3}", "Unknown config section '1'"),
         (

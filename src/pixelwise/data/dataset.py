@@ -16,7 +16,12 @@ from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
-from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases, separate_unlabeled_test
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    remove_aliases,
+    require_folder,
+    separate_unlabeled_test,
+)
 from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
@@ -25,14 +30,7 @@ from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
-from pixelwise.errors import (
-    DataError,
-    InvalidArgumentError,
-    PathAccessError,
-    PathNotFoundError,
-    find_name,
-    wrap_path_errors,
-)
+from pixelwise.errors import DataError, InvalidArgumentError, find_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -117,10 +115,7 @@ class Dataset:
             pixelwise.errors.PathNotFoundError: Dataset 'absent' does not exist. Expected the folder of a dataset.
         """
         root = Path(path)
-        if not root.exists():
-            raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
-        if not os.access(root, os.R_OK | os.X_OK):
-            raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
+        require_folder(root)
         description = read_description(root)
         options = [word for pair in (("--format", format), ("--masks", masks)) if pair[1] for word in pair]
         masks = masks or description.masks
