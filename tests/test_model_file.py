@@ -3,6 +3,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,14 @@ def test_nodata_is_stored(make_model: MakeModel, tmp_path: Path, given: Any) -> 
     _, spec = load_model(make_model(tmp_path / "a", nodata=given))
     assert spec.nodata.to_plain() == parse_nodata(given).to_plain()
     assert load_model(make_model(tmp_path / "b"))[1].nodata == ALL_DATA
+
+
+def test_the_background_is_stored_only_if_it_is_not_the_first_class(make_model: MakeModel, tmp_path: Path) -> None:
+    module, spec = load_model(make_model(tmp_path / "a", classes={"names": ["defect", "other"]}))
+    assert "majority" not in json.loads(read_header(tmp_path / "a")["__metadata__"]["pixelwise"])["classes"]
+    classes = replace(spec.classes, majority=1)
+    save_model(tmp_path / "b", replace(spec, classes=classes), module.state_dict())
+    assert [read_spec(tmp_path / name).classes.background for name in "ab"] == [None, 1]
 
 
 def test_channel_files_are_stored_only_if_true(make_model: MakeModel, tmp_path: Path) -> None:
@@ -212,6 +221,7 @@ def test_unreadable_file_raises(model: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("preprocessing", "std", [0, 0, 0], "The network cannot be built"),
         ("preprocessing", "channels", "three", "The network cannot be built"),
         ("classes", "names", 7, "The metadata is damaged"),
+        ("classes", "majority", 3, "The metadata is damaged"),
     ],
 )
 def test_invalid_values_raise(model: Path, section: str | None, key: str, value: Any, said: str) -> None:

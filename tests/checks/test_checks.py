@@ -319,7 +319,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "another format": (lambda root: None, {"format": "voc"}, "Expected the layout of format 'voc'"),
     "unreadable": (lambda root: root.chmod(0), {}, "permission|not readable"),
     "invalid description": (put_bytes("dataset.yaml", b"names: [a"), {}, "is not valid YAML"),
-    "unknown key": (put_bytes("dataset.yaml", b"nmaes: [a]"), {}, "unknown key 'nmaes'"),
+    "unknown key": (put_bytes("dataset.yaml", b"nmaes: [a]"), {}, "Unknown key 'nmaes'"),
     "unknown format": (lambda root: None, {"format": "foldr"}, "Unknown"),
     "invalid groups": (lambda root: None, {"group_by": "("}, "not a valid regular expression"),
 }

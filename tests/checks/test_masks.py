@@ -53,7 +53,7 @@ def test_the_most_frequent_of_many_colors_are_listed(colored: Path) -> None:
     assert finding.fix.startswith(
         "This many colors are the result of JPEG compression or interpolation: save the original masks"
     )
-    assert "these 3 colors are the most frequent" in finding.fix
+    assert "with the 3 most frequent colors" in finding.fix
     assert get_snippet(finding.fix).startswith("names: [class_0, class_1, class_2]\n")
 
 

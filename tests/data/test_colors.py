@@ -9,19 +9,20 @@ from pixelwise.data.colors import (
     MARK_COLORS,
     MIN_LIGHTNESS,
     PALETTE,
+    VISIONS,
     Color,
     Vision,
     choose_colors,
     choose_mark_color,
     is_background_name,
     is_light,
+    simulate_vision,
     to_oklab,
 )
 from pixelwise.data.formats.camvid import _CLASSES as CAMVID
 from pixelwise.data.formats.cityscapes import CLASSES as CITYSCAPES
 from pixelwise.data.formats.voc import voc_color
 
-VISIONS: tuple[Vision, ...] = ("normal", "protanopia", "deuteranopia", "tritanopia")
 OKABE_ITO = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 CLASS_COLORS = {
     "palette": PALETTE,
@@ -50,6 +51,14 @@ def test_oklab_has_its_published_values(color: Color, expected: tuple[float, ...
 def test_red_and_green_look_alike_to_a_deuteranope_only() -> None:
     red_and_green = [(190, 90, 30), (100, 130, 30)]
     assert find_least_distance(red_and_green, "deuteranopia") < 0.05 < 0.15 < find_least_distance(red_and_green)
+
+
+def test_a_simulated_color_looks_like_the_original() -> None:
+    colors = [(190, 90, 30), (0, 114, 178), (240, 228, 66)]
+    assert simulate_vision(colors, "normal") == colors
+    simulated = simulate_vision(colors, "protanopia")
+    assert all(abs(red - green) < 45 for red, green, _ in simulated)
+    np.testing.assert_allclose(to_oklab(simulated), to_oklab(colors, "protanopia"), atol=0.005)
 
 
 @pytest.mark.parametrize("vision", VISIONS)

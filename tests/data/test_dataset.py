@@ -171,7 +171,7 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, description: str, me
 
 
 def test_a_dataset_without_images_is_an_error(tmp_path: Path) -> None:
-    for name in ("images/a.svg", "masks/a.png"):
+    for name in ("images/a.txt", "masks/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"No images found in .* \(PNG, .*DICOM.*\). Put the images into images/"):
@@ -374,3 +374,10 @@ def test_a_notebook_shows_samples_legend_and_splits(tmp_path: Path) -> None:
 def test_a_notebook_shows_a_dataset_without_readable_masks(tmp_path: Path) -> None:
     write_dataset(tmp_path, "", a=COLORED)
     assert "The mask is an RGB image" in Dataset.load(tmp_path)._repr_html_()
+
+
+def test_a_notebook_shows_that_the_background_is_not_painted(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "names: [background, box]\n", a=MASK)
+    page = Dataset.load(tmp_path)._repr_html_()
+    assert "background:transparent" in page
+    assert "background (not painted)" in page

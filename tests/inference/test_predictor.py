@@ -308,6 +308,19 @@ def test_class_names_are_escaped_in_notebooks(make_model: MakeModel, tmp_path: P
     assert "&lt;script&gt;" in text or "a &amp; b" in text
 
 
+def test_notebooks_show_the_image_below_the_background(make_model: MakeModel, tmp_path: Path) -> None:
+    predictor = load(make_model(tmp_path / "m", classes={"names": ["background", "a", "b"]}), device="cpu")
+    pixels = image(24, 32)
+    prediction = predictor.predict(pixels)
+    text = prediction._repr_html_() or ""
+    with PictureFile.open(io.BytesIO(base64.b64decode(text.partition("base64,")[2].partition('"')[0]))) as picture:
+        shown = np.asarray(picture)
+    is_background = prediction.labels == 0
+    assert is_background.any()
+    np.testing.assert_array_equal(shown[is_background], pixels[is_background])
+    assert "background (not painted)" in text
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "whole": {},
     "kept": {"keep_logits": True},

@@ -544,18 +544,18 @@ def test_panels_are_laid_out_by_the_shape_of_the_picture(
 
 
 def test_picture_maps_and_color_bar_are_drawn() -> None:
-    """The picture's own red, the hot and the cold end of the bar, and a white ring."""
+    """The picture's own red, the hot and the cold end of the bar, and a black ring."""
     red = np.zeros((24, 32, 3), np.uint8)
     red[..., 0] = 200
     pixels = np.asarray(opened(draw_heatmaps(red, [make_heatmap(ramp())])).convert("RGB")).astype(int)
     for color in ([200, 0, 0], *(np.array(COLORS(end)[:3]) * 255 for end in (0.0, 1.0))):
         assert (np.abs(pixels - color).max(axis=2) <= 12).sum() > 20, color
     right = pixels[:, pixels.shape[1] // 2 :]
-    assert (right.reshape(-1, 3) == 255).all(1).any()
+    assert (right.reshape(-1, 3) == 0).all(1).any()
 
 
 def test_the_peak_is_the_maximum_of_the_map() -> None:
-    """In the panel of a black picture, red lies where the logits are high: at its right edge."""
+    """In the panel of a black picture, the last color lies where the logits are high: at its right edge."""
     logits = np.tile(np.arange(32, dtype=np.float32), (24, 1))
     pixels = np.asarray(opened(draw_heatmaps(np.zeros((24, 32, 3), np.uint8), [make_heatmap(logits)])).convert("RGB"))
     hot = np.abs(pixels - np.array(COLORS(1.0)[:3]) * 255 * OPACITY[1]).max(axis=2) <= 2

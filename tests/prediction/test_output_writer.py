@@ -44,7 +44,7 @@ def read_manifest(folder: Path) -> Any:
         ({"opacity": 1.5}, r"--opacity is 1\.5\. Expected a number from 0 to 1"),
         ({"opacity": float("nan")}, "--opacity is nan"),
         ({"overlay_style": "outlines"}, "(?s)overlay style.*outlines.*outline"),
-        ({"overlay_style": "outline", "opacity": 0.3}, "outlines are opaque. Omit it, or use --overlay-style fill"),
+        ({"overlay_style": "outline", "opacity": 0.3}, "Outlines are opaque. Omit it, or use --overlay-style fill"),
     ],
 )
 def test_odd_options_of_overlays_are_refused(options: Mapping[str, Any], message: str) -> None:

@@ -15,12 +15,14 @@ from pixelwise.api.options import (
     Device,
     Engine,
     Format,
+    HtmlPath,
     InferencePrecision,
     JsonPath,
     Masks,
     Model,
     Option,
     Overwrite,
+    PercentagePoints,
     Settings,
     StrPath,
     StrPaths,
@@ -29,17 +31,20 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.arguments import Count, check_arguments
+from pixelwise.arguments import Count, Fraction, Index, check_arguments
+from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
+from pixelwise.evaluation.result import EvaluationResult
+from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
+from pixelwise.quantization.result import QuantizeResult
+from pixelwise.shapes import Size
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
-    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.result import LocalizeReport, PredictReport
-    from pixelwise.quantization.result import QuantizeResult
 
 logger = logging.getLogger(__name__)
 
@@ -117,11 +122,12 @@ def evaluate(
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
+    html_path: HtmlPath = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
-) -> "EvaluationResult":
+) -> EvaluationResult:
     """Compute the scores of a model on a dataset.
 
     Args:
@@ -133,10 +139,12 @@ def evaluate(
         choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
             (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
             the threshold to `predict`.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
-        overwrite: Replace `json_path` also if another request, or the user, wrote it.
+        html_path: HTML page to write: a verdict, the scores, and all images with their predictions.
+        overwrite: Replace these files also if another request, or the user, wrote them.
         device: Device of the network.
         precision: Numerical precision of the network.
         engine: Library that runs the network.
@@ -148,31 +156,32 @@ def evaluate(
         PathNotFoundError: `model` or `data` does not exist.
         ModelFileError: `model` is not a model of this version.
         DataError: `data` is not a dataset, or an image of the split cannot be read.
-        InvalidArgumentError: the dataset has other classes than the model, `json_path` was not written by this request,
-            or an argument is invalid.
+        InvalidArgumentError: the dataset has other classes than the model, a file exists that this request did not
+            write, or an argument is invalid.
 
     Example:
         >>> result = pw.evaluate(model, data, device="cpu")
         >>> result.split, result.num_images
         ('test', 4)
     """
-    from pixelwise.checks.findings import CODES, format_names
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
-    from pixelwise.evaluation.result import EvaluationResult
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import prepare_files
+    from pixelwise.reports.commands import make_commands
+    from pixelwise.reports.evaluation_report import EvaluationReport, render_evaluation_report
+    from pixelwise.reports.gallery import ImageGallery
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
     request |= {"choose_threshold": choose_threshold}
-    (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
+    json_file, html_file = prepare_files(
+        [json_path, html_path], "evaluate", to_paths(data), request, overwrite=overwrite
+    )
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
     if choose_threshold:
         predictor.require_two_classes()
         split = split or "val"
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), to_path(model), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
     if choose_threshold and chosen == "test":
         logger.warning(
@@ -191,7 +200,9 @@ def evaluate(
         raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
-    counts = score_samples(predictor, dataset, samples, report=True)
+    gallery = ImageGallery(len(samples), predictor.classes)
+    on_image = gallery.add if html_file else None
+    counts = score_samples(predictor, dataset, samples, report=True, on_image=on_image)
     result = EvaluationResult.from_scores(
         counts.compute_scores(predictor.classes.names),
         split=chosen,
@@ -202,6 +213,16 @@ def evaluate(
     )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
+    if html_file:
+        page = EvaluationReport(
+            title=f"{Path(model).name} on {dataset.root.resolve().name}",
+            split=chosen,
+            predictor=predictor,
+            counts=counts,
+            gallery=gallery,
+            commands=make_commands(to_path(model), dataset, samples[0], html_file.path),
+        )
+        html_file.write(render_evaluation_report(page))
     return result
 
 
@@ -230,13 +251,13 @@ def predict(
         Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
     ] = "index",
     min_area: Annotated[
-        int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
+        Index, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
     overlay_style: Annotated[
         Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
     ] = "fill",
-    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
+    opacity: Annotated[Fraction, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -339,12 +360,13 @@ def quantize(
     ] = None,
     *,
     max_iou_drop: Annotated[
-        float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
+        PercentagePoints,
+        Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS"),
     ] = 1.0,
     format: Format = None,
     masks: Masks = None,
     overwrite: Overwrite = False,
-) -> "QuantizeResult":
+) -> QuantizeResult:
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
 
     Activation ranges are found on up to 32 training images. The mean IoU is measured on the validation split with
@@ -356,8 +378,9 @@ def quantize(
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
@@ -373,16 +396,11 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
-    from pixelwise.output_files import require_replaceable
     from pixelwise.quantization.quantize import quantize_predictor, require_accuracy
-    from pixelwise.quantization.result import QuantizeResult
 
-    if not 0 <= max_iou_drop <= 100:
-        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
     model = to_path(model)
     path = get_int8_path(model) if output is None else Path(output)
     if path.suffix != ".onnx":
@@ -390,7 +408,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), model, format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
@@ -415,7 +433,7 @@ def export(
         Literal["fp32", "fp16", "int8"], Option(help="Numerical precision of the network; int8 after `quantize`.")
     ] = "fp32",
     min_agreement: Annotated[
-        float | None,
+        Fraction | None,
         Option(
             help="Smallest fraction of labels equal to the model's.",
             metavar="FRACTION",
@@ -423,10 +441,10 @@ def export(
         ),
     ] = None,
     opset: Annotated[
-        int | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
+        Count | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
     ] = None,
     fixed_size: Annotated[
-        tuple[int, int] | None,
+        Size | None,
         Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
     ] = None,
     threshold: Threshold = None,
@@ -469,11 +487,8 @@ def export(
     from pixelwise.exporting.export import MIN_AGREEMENT, ExportTarget, export_predictor, resolve_target
     from pixelwise.inference.int8_file import read_int8
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import claim_output
 
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
-    if not 0 <= least <= 1:
-        raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
     request |= {"opset": opset, "fixed_size": fixed_size, "threshold": threshold}
@@ -533,7 +548,6 @@ def localize(
         >>> report = pw.localize(photos, "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
     from pixelwise.devices import choose_device
-    from pixelwise.output_files import claim_output, require_replaceable_files
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
@@ -546,12 +560,13 @@ def localize(
         return localize_images(localizer, targets, index, request, skipped)
 
 
+@check_arguments
 def describe_networks(
     name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="NAME")] = None,
     *,
-    size: Annotated[tuple[int, int], Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
-    channels: Annotated[int, Option(help="Number of image channels.")] = 3,
-    classes: Annotated[int, Option(help="Number of classes.")] = 11,
+    size: Annotated[Size, Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
+    channels: Annotated[Count, Option(help="Number of image channels.")] = 3,
+    classes: Annotated[Count, Option(help="Number of classes.")] = 11,
     encoder: Annotated[
         str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
     ] = None,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pixelwise.arguments import Index, Range
+
 StrPath = str | os.PathLike[str]
 StrPaths = StrPath | Sequence[StrPath]
 
@@ -74,6 +76,9 @@ GroupBy = Annotated[
 JsonPath = Annotated[
     StrPath | None, Option(help="Also write the results to this JSON file.", name="--json", metavar="FILE")
 ]
+HtmlPath = Annotated[
+    StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
+]
 Overwrite = Annotated[bool, Option(help="Replace files that another request, or you, wrote.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Numerical precision of the network.")]
@@ -91,5 +96,7 @@ Threshold = Annotated[
         default="the likeliest class",
     ),
 ]
-Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
+NumFolds = Annotated[int, Range(ge=2)]
+PercentagePoints = Annotated[float, Range(ge=0, le=100)]
+Seed = Annotated[Index | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,13 @@ from pixelwise.networks.stages import compute_learning_rate_scales, enable_activ
 from pixelwise.output_files import claim_output
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
+from pixelwise.reports.commands import make_commands
+from pixelwise.reports.evaluation_report import EvaluationReport
 from pixelwise.reports.training_report import TrainingReport, write_training_report
+from pixelwise.reports.verdict import TrainingFacts, judge
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import ProcessLostError, World
+from pixelwise.training.live_report import LivePage
 from pixelwise.training.loop import fit
 from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
@@ -46,6 +50,7 @@ from pixelwise.training.results import TrainResult
 from pixelwise.training.run_dir import RunFolder, claim_default_folder
 from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import Trainer
+from pixelwise.training.validation import ScoredModel
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +275,8 @@ def train_run(
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
     root = folder.path.parent if options.is_cross_validation else folder.path
-    how_to_resume = f"resume with: {options.format_resume_command(prepared.arguments['dataset'], root)}"
+    resume_command = options.format_resume_command(prepared.arguments["dataset"], root)
+    how_to_resume = f"resume with: {resume_command}"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):
@@ -278,7 +284,12 @@ def train_run(
                     for line in profile_steps(Trainer(**prepared.arguments, device=options.device), folder).lines():
                         logger.info(line)
                 trainer = Trainer(**prepared.arguments, device=options.device, world=world)
-                scored = fit(trainer, folder, deadline=deadline, resume=True)
+                samples = world.own_items(trainer.val_samples)
+                page = LivePage(folder, trainer.dataset, samples, resume_command) if world.is_first else None
+                with page or nullcontext():
+                    scored = fit(trainer, folder, deadline=deadline, resume=True, page=page)
+                    if page:
+                        page.early_stop = write_report(prepared, trainer, scored, is_fold=options.is_cross_validation)
         except INTERRUPTIONS:
             logger.info(f"stopped; {how_to_resume}")
             raise
@@ -288,24 +299,38 @@ def train_run(
             if prepared.is_new and world.is_first and not folder.last_checkpoint.exists():
                 folder.discard()
             raise
-        if world.is_first:
-            metrics = list(folder.read_metrics())
-            early_stop = describe_early_stop(metrics, config.early_stopping_patience)
-            report = TrainingReport(
-                title=folder.path.name,
-                dataset=trainer.dataset,
-                splits=trainer.splits,
-                class_shares=prepared.class_shares,
-                predictor=scored.predictor,
-                counts=scored.counts,
-                metrics=metrics,
-                config=folder.config.read_text(encoding="utf-8"),
-                notes=(*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes),
-            )
-            write_training_report(folder.report, report)
-            if early_stop:
-                logger.info(early_stop)
     return scored.counts
+
+
+def write_report(prepared: PreparedRun, trainer: Trainer, scored: ScoredModel, *, is_fold: bool) -> str | None:
+    """Write the report, and log what is weak; return the note of a run that stopped early."""
+    folder, config = prepared.folder, load_config(prepared.folder.config)
+    metrics = list(folder.read_metrics())
+    early_stop = describe_early_stop(metrics, config.training.early_stopping_patience)
+    splits, dataset = trainer.splits, trainer.dataset
+    example = next(iter([*splits["test"], *trainer.val_samples]), None)
+    evaluation = EvaluationReport(
+        title=folder.path.name,
+        split="val",
+        predictor=scored.predictor,
+        counts=scored.counts,
+        gallery=scored.gallery,
+        commands=make_commands(folder.path, dataset, example, folder.path / "evaluation.html", config, is_fold=is_fold),
+        training=TrainingFacts(
+            config=config,
+            num_images=len(splits["train"]),
+            class_shares=dict(zip(scored.predictor.classes.names, prepared.class_shares, strict=True)),
+            metrics=metrics,
+            has_test=bool(splits["test"]),
+        ),
+    )
+    notes = (*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes)
+    write_training_report(folder.report, TrainingReport(evaluation=evaluation, splits=splits, notes=notes))
+    for remark in judge(evaluation.facts).weak:
+        logger.info(remark.text)
+    if early_stop:
+        logger.info(early_stop)
+    return early_stop
 
 
 def make_result(folder: RunFolder) -> TrainResult:

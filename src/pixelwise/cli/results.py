@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pixelwise.config import Config, ConfigKey
+from pixelwise.errors import format_command
 from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
 
@@ -117,7 +118,8 @@ def print_evaluation(result: "EvaluationResult", arguments: Mapping[str, Any]) -
         scores = ("dice", "sensitivity", "specificity", "precision")
         listed = ", ".join(f"{name} {_format_score(getattr(chosen, name))}" for name in scores)
         print(f"threshold with the best {chosen.criterion} on split {chosen.split}: {chosen.threshold} ({listed})")
-        print(f"use it: pixelwise predict {arguments['model']} INPUT -o OUT --threshold {chosen.threshold}")
+        command = format_command("predict", arguments["model"], "INPUT", "-o", "OUT", "--threshold", chosen.threshold)
+        print(f"use it: {command}")
 
 
 def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:

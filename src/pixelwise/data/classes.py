@@ -257,7 +257,7 @@ def classes_from_dict(values: Mapping[str, Any]) -> Classes:
         ranges={limits: int(values["label_mapping"][text]) for text, limits in ranges.items()},
         ignore=tuple(values["ignore"]),
         coding=values["coding"],
-        majority=values.get("majority"),
+        majority=range(len(values["names"])).index(values["majority"]) if "majority" in values else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Colors of classes: a palette that color-blind readers can tell apart, and colors that differ from given ones."""
+"""Colors of classes: a palette that color-blind readers can distinguish, and colors that differ from given ones."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ Vision = Literal["normal", "protanopia", "deuteranopia", "tritanopia"]
 Values = npt.NDArray[np.float64]
 
 BLACK: Color = (0, 0, 0)
+WHITE: Color = (255, 255, 255)
 GRAY: Color = (96, 96, 96)
 """Default color of the background."""
 PALETTE: tuple[Color, ...] = (
@@ -41,7 +42,7 @@ BACKGROUND_NAMES = (
 )
 """Names, in lower case and without punctuation, of a class for everything else; 0 is one without a name."""
 
-_VISIONS: Mapping[Vision, Values] = {
+VISIONS: Mapping[Vision, Values] = {
     "normal": np.eye(3),
     "protanopia": np.array(
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -110,15 +111,27 @@ def choose_mark_color(colors: Sequence[Color]) -> Color:
 
 def to_oklab(colors: Sequence[Color], vision: Vision = "normal") -> Values:
     """Convert sRGB (N, 3) to OKLab (N, 3), where distances are as large as they look; from black to white it is 1."""
+    return np.cbrt(_see(colors, vision) @ _TO_LMS.T) @ _TO_LAB.T  # type: ignore[no-any-return]
+
+
+def simulate_vision(colors: Sequence[Color], vision: Vision) -> list[Color]:
+    """Return the colors that look to normal vision as the given ones look to another kind."""
+    linear = _see(colors, vision)
+    values = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return [(red, green, blue) for red, green, blue in np.rint(255 * values).astype(int).tolist()]
+
+
+def _see(colors: Sequence[Color], vision: Vision) -> Values:
+    """Convert sRGB (N, 3) to linear RGB (N, 3) as someone sees it."""
     values = np.reshape(colors, (-1, 3)) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return np.cbrt((linear @ _VISIONS[vision].T).clip(0, 1) @ _TO_LMS.T) @ _TO_LAB.T  # type: ignore[no-any-return]
+    return (linear @ VISIONS[vision].T).clip(0, 1)
 
 
 @cache
 def _to_views(colors: tuple[Color, ...]) -> Values:
     """Convert N colors to (V, N, 3): how they look to each kind of color vision."""
-    return np.stack([to_oklab(colors, vision) for vision in _VISIONS])
+    return np.stack([to_oklab(colors, vision) for vision in VISIONS])
 
 
 def _measure_distances(views: Values, others: Values) -> Values:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelwise.arguments import check_arguments
 from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
 from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
@@ -26,11 +27,12 @@ from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.unread_files import explain_unread_folder
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
-from pixelwise.errors import DataError, InvalidArgumentError, find_name, wrap_path_errors
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, find_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -91,6 +93,7 @@ class Dataset:
     """Statistics of the samples that `scan.scan_dataset` read."""
 
     @classmethod
+    @check_arguments
     @wrap_path_errors()
     def load(cls, path: str | os.PathLike[str], format: str | None = None, masks: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
@@ -115,8 +118,19 @@ class Dataset:
             pixelwise.errors.PathNotFoundError: Dataset 'absent' does not exist. Expected the folder of a dataset.
         """
         root = Path(path)
+        if "://" in str(path):
+            raise PathNotFoundError(f"Dataset {str(path)!r} is a URL, but datasets are read from folders. Download it.")
         require_folder(root)
         description = read_description(root)
+        try:
+            return cls._load(root, description, format, masks)
+        except DataError:
+            if advice := explain_unread_folder(root):
+                raise DataError(f"{root} contains images that training cannot read. {advice}") from None
+            raise
+
+    @classmethod
+    def _load(cls, root: Path, description: DatasetDescription, format: str | None, masks: str | None) -> "Dataset":
         options = [word for pair in (("--format", format), ("--masks", masks)) if pair[1] for word in pair]
         masks = masks or description.masks
         format = detect_format(root, format or ("folder" if masks else None))
@@ -195,6 +209,7 @@ class Dataset:
         """The samples of each split that has some; train where the format has no splits."""
         return {split: samples for split, samples in group_by_split(self.samples).items() if samples}
 
+    @check_arguments
     def split(self, name: Split) -> "Dataset":
         """Return the dataset with only the samples of one split, with the classes of the whole dataset.
 
@@ -207,6 +222,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @check_arguments
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
         image, mask = self.read(self.samples[index])

@@ -52,7 +52,8 @@ LONGEST_SIDE = 1024
 NUM_CLASSES_SHOWN = 3
 IMAGENET_CLASSES = 1000
 
-COLORS = colormaps["turbo"]
+COLORS = colormaps["inferno"]
+"""Its lightness grows, so the order of the colors is also visible to color-blind readers."""
 OPACITY = (0.2, 0.6)
 """Opacity of the colors at the lowest and at the highest logit."""
 PANEL_INCHES = 4.0
@@ -315,7 +316,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     scale = Normalize(low, high if high > low else low + 1)  # without a range, the color bar would have no numbers
     for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
         panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
-        panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="white")
+        panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
         panel.set_title(f"{heatmap.name}  {heatmap.probability:.1%}", fontsize=11, parse_math=False)
     bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=axes, shrink=0.9, aspect=30, pad=0.02)
     bar.set_label("logit")

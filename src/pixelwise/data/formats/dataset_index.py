@@ -86,6 +86,8 @@ class DatasetIndex:
     """Files that do not have the extension of an image."""
     has_lists: bool = field(default=False, compare=False)
     """True if the format's own lists define the splits, so that no others do."""
+    val_folds: Sequence[frozenset[tuple[Path, str]]] = field(default_factory=list)
+    """Image file and entry of the validation samples of each fold that a split list defines."""
     faults: tuple[IndexFault, ...] = ()
     """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)

@@ -41,7 +41,7 @@ class LabeledImage:
     """Values of a label file: class indices, or the mask values of the dataset."""
     overlay_style: OverlayStyle = "fill"
     opacity: float = OPACITY
-    """Of a filled overlay, from 0 to 1."""
+    """Opacity of a filled overlay, from 0 to 1."""
 
     @property
     def mask(self) -> Array:
