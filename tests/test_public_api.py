@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--simplify",
             "--threshold",
             "--tta",
             "--samples",

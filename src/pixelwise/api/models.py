@@ -233,6 +233,9 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    simplify: Annotated[
+        float, Option(help="Distance by which polygons may differ from the labels.", metavar="PIXELS")
+    ] = 0,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -265,6 +268,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        simplify: Largest distance in pixels between the outlines of "polygons", "labelme", "coco" and "cvat" and those
+            of the labels. 0 follows the edges of pixels; 1 leaves few corners, which are easy to move by hand.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
@@ -306,6 +311,7 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        simplify=simplify,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(

@@ -6,6 +6,7 @@ file appears complete or not at all.
 
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+from pixelwise.conversion.simplify import simplify_borders
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array, read_mask
 from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
@@ -24,6 +26,7 @@ from pixelwise.prediction.inputs import Input, StackInput, VideoInput, list_fram
 from pixelwise.prediction.outputs import (
     ENCODERS,
     GEOREFERENCED,
+    POLYGON_OUTPUTS,
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     require_kinds,
@@ -72,6 +75,8 @@ class OutputWriter:
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    simplify: float = 0
+    """Distance in pixels by which polygons may differ from the labels."""
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
     manifest: OutputManifest = field(default=cast(OutputManifest, None))
@@ -83,6 +88,11 @@ class OutputWriter:
         require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
         require_known("label values", [self.label_values], get_args(LabelValues))
         require_min_area(self.min_area)
+        if not 0 <= self.simplify < math.inf:
+            raise InvalidArgumentError(f"simplify is {self.simplify}. Expected a distance in pixels, 0 or more.")
+        if self.simplify and not set(self.kinds) & set(POLYGON_OUTPUTS):
+            listed = ", ".join(POLYGON_OUTPUTS)
+            raise InvalidArgumentError(f"--simplify changes only polygons. Save one of {listed}, or omit it.")
 
     @property
     def needs_probabilities(self) -> bool:
@@ -254,12 +264,18 @@ class OutputWriter:
         assert self.classes is not None, "begin was not called"
         needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
         place, tags = item.read_place() if needs_place else (None, ())
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
+        name, source = item.relative_name, item.source
+        corners = self._simplify(labels)
+        return LabeledImage(labels, self.classes, name, source, place, tags, self.label_values, corners)
+
+    def _simplify(self, labels: Array) -> Array | None:
+        return simplify_borders(labels, self.simplify) if self.simplify else None
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
         name = (item.stem / f"{format_frame_stem(number)}.png").as_posix()
-        return LabeledImage(labels, self.classes, name, label_values=self.label_values)
+        corners = self._simplify(labels)
+        return LabeledImage(labels, self.classes, name, label_values=self.label_values, corners=corners)
 
     def _list_summary_paths(self) -> dict[str, Path]:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}
