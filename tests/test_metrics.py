@@ -214,16 +214,16 @@ def test_invalid_maps_raise(count: object) -> None:
         count(zeros, zeros + 4, 4)
     with pytest.raises(DataError, match="label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is not in 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"Predicted class 255 is not in 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="predicted class -2 is not in"):
+    with pytest.raises(InvalidArgumentError, match="Predicted class -2 is not in"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 
 def test_invalid_matrices_raise() -> None:
     with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be >= 1"):
         ConfusionMatrix(0)
-    with pytest.raises(InvalidArgumentError, match=r"cannot add matrices of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match=r"Cannot add matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
     with pytest.raises(
         InvalidArgumentError, match=r"counts is \(2, 3\) int64, but must be an array \(K, K\) of integers"
@@ -404,7 +404,7 @@ def test_boundary_scores_average_over_images_in_any_order(seed: int, cut: int) -
 
 def test_empty_boundary_scores_are_undefined_and_other_classes_do_not_add() -> None:
     assert math.isnan(BoundaryScore(3).value)
-    with pytest.raises(InvalidArgumentError, match="cannot add scores of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match="Cannot add scores of 2 and 3 classes"):
         BoundaryScore(2) + BoundaryScore(3)
 
 

@@ -31,7 +31,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
     "evaluate": (
         ["MODEL", "DATA"],
-        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json", "--html"}
+        | OVERWRITE
+        | WHERE
+        | ENGINE,
     ),
     "export": (
         ["MODEL"],
@@ -56,6 +59,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--min-area",
             "--fill-holes",
             "--simplify",
+            "--overlay-style",
+            "--opacity",
             "--threshold",
             "--tta",
             "--samples",

@@ -137,7 +137,7 @@ class ConfusionMatrix:
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         if len(self._counts) != len(other._counts):
-            raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
+            raise InvalidArgumentError(f"Cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
 
     def __eq__(self, other: object) -> bool:
@@ -401,7 +401,7 @@ class BoundaryScore:
         if not isinstance(other, BoundaryScore):
             return NotImplemented
         if self._num_classes != other._num_classes:
-            raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
+            raise InvalidArgumentError(f"Cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
 
 
@@ -641,12 +641,12 @@ def _select_counted(
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
-            f"label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
+            f"Label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
             "Map it to a class or ignore it."
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
+            f"Predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
         )
     return counted, predicted, truth
 

@@ -10,15 +10,17 @@ import pytest
 
 from pixelwise.api import evaluate
 from pixelwise.cli.results import print_evaluation
+from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
+from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.io.images import read_image, read_mask, write_png
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation import evaluate as evaluate_module
-from pixelwise.evaluation.evaluate import EvaluationCounts, score_samples
+from pixelwise.evaluation.evaluate import EvaluationCounts, load_evaluation_data, score_samples
 from pixelwise.inference import engines
 from pixelwise.inference.engines import EngineTiming
 from pixelwise.inference.predictor import Predictor, load
-from pixelwise.model_file import load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from pixelwise.training.validation import add_counts
 from support.named_datasets import AREAS, NAMED_DATASETS, NamedDataset
@@ -376,3 +378,51 @@ def test_predictions_do_not_wait_in_memory(model: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(EvaluationCounts, "count_details", count_slowly)
     score_samples(predictor, dataset, dataset.samples, on_image=lambda *_: seen.append(len(done)))
     assert [number >= least for number, least in zip(seen, range(4), strict=True)] == [True] * 4
+
+
+# The dataset of a run is read as by the run
+
+
+@pytest.fixture
+def run(model: Path, tmp_path: Path) -> Path:
+    """A run that was trained on data/ with the masks of refined/."""
+    data = pairs(tmp_path / "data", ["train", "val"])
+    for path in (data / "masks").rglob("*.png"):
+        refined = data / "refined" / path.relative_to(data / "masks")
+        write_png(refined, 1 - read_mask(path))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(model, folder / MODEL_FILE_NAME)
+    config = Config().replace({"data.format": "folder", "data.masks": "refined"})
+    (folder / "config.yaml").write_text(config.to_yaml())
+    write_file_records(folder / "files.json", record_files(Dataset.load(data, "folder", "refined")))
+    return folder
+
+
+@pytest.mark.parametrize("given", ["run", f"run/{MODEL_FILE_NAME}"])
+def test_the_dataset_of_a_run_is_read_with_its_masks(
+    run: Path, tmp_path: Path, messages: list[str], given: str
+) -> None:
+    data = tmp_path / "data"
+    refined = evaluate(tmp_path / given, data, masks="refined", device="cpu")
+    assert evaluate(tmp_path / given, data, device="cpu").confusion == refined.confusion
+    assert messages.count("The dataset is read as by the run: format folder, masks refined") == 1
+    named = evaluate(tmp_path / given, data, masks="masks", device="cpu")
+    assert np.sum(named.confusion, 1).tolist() == np.sum(refined.confusion, 1).tolist()[::-1]
+
+
+def test_another_dataset_is_read_as_it_is(run: Path, tmp_path: Path, messages: list[str]) -> None:
+    other = pairs(tmp_path / "other", ["val"], size=(9, 12))
+    assert np.sum(evaluate(run, other, device="cpu").confusion) == 2 * 9 * 12
+    assert not any("read as by the run" in message for message in messages)
+
+
+def test_a_folder_of_a_joined_run_is_read_as_by_the_run(run: Path, tmp_path: Path) -> None:
+    records = json.loads((run / "files.json").read_text())
+    (run / "files.json").write_text(json.dumps({f"data/{name}": record for name, record in records.items()}))
+    assert load_evaluation_data([tmp_path / "data"], run).reading_options == (
+        "--format",
+        "folder",
+        "--masks",
+        "refined",
+    )

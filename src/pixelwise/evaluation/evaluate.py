@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from pixelwise.config import load_config
 from pixelwise.data.class_names import ask_for_similar, list_names, suggest_renames
 from pixelwise.data.classes import Classes, find_foreground
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.file_records import read_file_records
 from pixelwise.data.io.images import Array
-from pixelwise.data.joined_dataset import name_as_part
+from pixelwise.data.joined_dataset import load_datasets, name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.evaluation.result import ChosenThreshold
-from pixelwise.files import READ_ERRORS
+from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.inference.batching import Failure, predict_all
 from pixelwise.inference.predictor import Prediction, Predictor
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, Criterion, MarginHistogram, compute_scores
@@ -33,6 +34,20 @@ logger = logging.getLogger(__name__)
 
 MAX_PENDING = 16
 """Predictions that may wait for their boundaries to be matched: two batches of small ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredImage:
+    """An image that was scored."""
+
+    sample: Sample
+    image: Array
+    """(H, W, C), as the network gets it."""
+    labels: Array
+    """(H, W) true labels."""
+    prediction: Array
+    """(H, W) predicted labels."""
+    confusion: ConfusionMatrix
 
 
 @dataclass(slots=True)
@@ -94,14 +109,14 @@ def score_samples(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+    on_image: Callable[[ScoredImage], object] | None = None,
 ) -> EvaluationCounts:
     """Predict samples and count pixels by class. Files are read ahead, and details are counted in another thread.
 
     Args:
         boundaries: also score boundaries, and the ROC curve of two classes.
         report: report progress.
-        on_image: called with each sample, its labels and its predicted labels.
+        on_image: called with each image.
     """
     num_classes = len(predictor.classes.names)
     ignore_index = predictor.classes.ignore_index
@@ -129,12 +144,45 @@ def score_samples(
                 pending.append(pool.submit(counts.count_details, answer.prediction, labels, predictor.classes))
             if len(pending) > MAX_PENDING:  # each keeps its prediction
                 pending.popleft().result()
-            on_image(sample, labels, prediction)
+            if on_image:
+                scored = ScoredImage(
+                    sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
+                )
+                on_image(scored)
             if report:
                 report_progress("evaluate", done, len(samples))
         for future in pending:
             future.result()
     return counts
+
+
+def load_evaluation_data(
+    data: Sequence[str | Path], model: str | Path, format: str | None = None, masks: str | None = None
+) -> Dataset:
+    """Load a dataset; without a format or masks, the dataset of the run of the model is read as by the run."""
+    folder = get_run_folder(model)
+    path = folder / "config.yaml"
+    if format is None and masks is None and path.is_file():
+        config = load_config(path).data
+        if (config.format or config.masks) and _has_file_of_run(data, folder / "files.json"):
+            format, masks = config.format, config.masks
+            values = {"format": format, "masks": masks}
+            shown = ", ".join(f"{key} {value}" for key, value in values.items() if value)
+            logger.info(f"The dataset is read as by the run: {shown}")
+    return load_datasets(data, format, masks)
+
+
+def get_run_folder(model: str | Path) -> Path:
+    """Return the run folder of a model, which is given by its folder or its file."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
+
+
+def _has_file_of_run(data: Sequence[str | Path], records_path: Path) -> bool:
+    """Return whether the folders have a file of a run, by its name and contents."""
+    records = read_file_records(records_path) or {}
+    folders = [Path(os.path.abspath(folder)) for folder in data]
+    roots = {*folders, *(folder.parent for folder in folders), Path(os.path.commonpath(folders))}
+    return any(record.matches(root / name) for name, record in records.items() for root in roots)
 
 
 def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tuple[str, list[Sample]]:
@@ -143,7 +191,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     Args:
         split: None: the first of "test", "val" and, without any splits, "all".
     """
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    folder = get_run_folder(model)
     path = folder / "splits.yaml"
     run_names = _read_sample_names(path)
     listed = set(itertools.chain(*run_names.values()))
@@ -241,7 +289,7 @@ def _explain_other_classes(dataset: Dataset, names: Sequence[str], wanted: Seque
 
 def _read_sample_names(path: Path) -> dict[str, list[str]]:
     """Return the names under each split of a splits.yaml; nothing if it does not exist."""
-    listed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    listed = read_yaml(path) if path.is_file() else {}
     if not isinstance(listed, dict):
         raise DataError(f"{path} is damaged. Restore or remove it.")
     return {split: names or [] for split, names in listed.items()}

@@ -36,12 +36,11 @@ def transposed_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     output_padding: int | Size = 0,
-    dilation: int | Size = 1,
     groups: int = 1,
+    dilation: int | Size = 1,
 ) -> Tensor:
     """Add each input value times the kernel to the output, `stride` pixels apart.
 
@@ -57,8 +56,8 @@ def transposed_conv(
         padding: Rows and columns to cut off at each border; the convolution would pad them.
         output_padding: Rows and columns to add at the bottom and right. A convolution with a stride maps several
             sizes to one, and this argument selects the one to return to. The added values are computed, not zero.
-        dilation: Distance of the taps of the kernel, in pixels.
         groups: Number of groups of channels that are convolved separately.
+        dilation: Distance of the taps of the kernel, in pixels.
 
     Returns:
         (B, C_out, H', W') in the dtype of `x`, with H' = s(H - 1) + d(k - 1) + 1 - 2p + output_padding.
@@ -81,12 +80,11 @@ def as_direct_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     output_padding: int | Size = 0,
-    dilation: int | Size = 1,
     groups: int = 1,
+    dilation: int | Size = 1,
 ) -> Tensor:
     """Compute `transposed_conv` as the ordinary convolution that it equals; slow, for learning and for tests.
 
@@ -106,8 +104,8 @@ def as_direct_conv(
         stride: As in `transposed_conv`, in pixels.
         padding: As in `transposed_conv`, in pixels.
         output_padding: As in `transposed_conv`, in pixels.
-        dilation: As in `transposed_conv`, in pixels.
         groups: Number of groups of channels that are convolved separately.
+        dilation: As in `transposed_conv`, in pixels.
 
     Returns:
         (B, C_out, H', W') in the dtype of `x`, equal to `transposed_conv` up to rounding.
@@ -138,7 +136,6 @@ def as_direct_conv(
 def conv_matrix(
     weight: Tensor,
     size: Size,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     dilation: int | Size = 1,
@@ -264,9 +261,9 @@ class TransposedConv(nn.ConvTranspose2d):
         stride: As in `transposed_conv`, in pixels.
         padding: As in `transposed_conv`, in pixels.
         output_padding: As in `transposed_conv`, in pixels.
-        dilation: As in `transposed_conv`, in pixels.
         groups: Number of groups of channels that are convolved separately.
         bias: Whether a learned bias (C_out,) is added.
+        dilation: As in `transposed_conv`, in pixels.
 
     Returns:
         `forward(x)` takes (B, C_in, H, W) and returns (B, C_out, H', W').
@@ -286,13 +283,12 @@ class TransposedConv(nn.ConvTranspose2d):
         in_channels: int,
         out_channels: int,
         kernel_size: int | Size,
-        *,
         stride: int | Size = 1,
         padding: int | Size = 0,
         output_padding: int | Size = 0,
-        dilation: int | Size = 1,
         groups: int = 1,
         bias: bool = True,
+        dilation: int | Size = 1,
     ) -> None:
         checked = _check_arguments(stride, padding, output_padding, dilation, groups)
         check_int("in_channels", in_channels)
@@ -369,7 +365,7 @@ def _compute_taps(side: int, kernel_size: int, arguments: ConvArguments, *, axis
     out_side = compute_conv_side(side, kernel_size, stride=stride, padding=padding, dilation=dilation)
     if out_side < 1:
         raise InvalidArgumentError(
-            f"size has {side} pixels, but must fit a kernel of {kernel_size} with dilation {dilation} and "
+            f"A size of {side} pixels does not fit a kernel of {kernel_size} with dilation {dilation} and "
             f"padding {padding}."
         )
     pixels = torch.arange(kernel_size)[:, None] * dilation + torch.arange(out_side) * stride - padding
@@ -408,7 +404,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     _check_weight(weight, arguments.groups)
     if weight.shape[0] != x.shape[1]:
         raise InvalidArgumentError(
-            f"weight is {describe_value(weight)}, for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
+            f"weight is {describe_value(weight)}, for {weight.shape[0]} channels, but x has {x.shape[1]}. It must be "
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
     out_channels = weight.shape[1] * arguments.groups
@@ -422,7 +418,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
         if given is not None and given.device != x.device:
             raise InvalidArgumentError(f"{name} is on {given.device}, but must be on {x.device}, as x.")
         if given is not None and given.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InvalidArgumentError(f"{name} is {given.dtype}, but x is {x.dtype}; convert one, or use autocast.")
+            raise InvalidArgumentError(f"{name} is {given.dtype}, but x is {x.dtype}. Convert one, or use autocast.")
     if torch.compiler.is_exporting():
         return  # sides are symbols there, and a check would limit the image size
     stride, padding, added, _, dilation = arguments
@@ -433,7 +429,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     ):
         raise InvalidArgumentError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
-            f"padding {arguments.padding}; use less padding."
+            f"padding {arguments.padding}. Use less padding."
         )
 
 
