@@ -174,6 +174,8 @@ def conv_matrix(
     """
     arguments = _check_arguments(stride, padding, 0, dilation, groups)
     _check_weight(weight, groups)
+    if weight.is_meta:
+        raise InvalidArgumentError("weight is on meta, but must have values: they decide which ones are stored.")
     size = check_size("size", size)
     out_channels, group_channels, *kernel_size = weight.shape
     out_rows, rows, rows_inside = _compute_taps(size[0], kernel_size[0], arguments, axis=0)

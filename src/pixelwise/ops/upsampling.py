@@ -132,7 +132,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
     """
     check_map("x", x)
     size = check_size("size", size)
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         mode = convert(mode, InterpolationMode, "mode")
     if min(x.shape[2:]) < 1:
         raise InvalidArgumentError(f"x is {describe_value(x)}, but must have at least one pixel to interpolate.")
@@ -319,7 +319,7 @@ class Interpolate(nn.Module):
 
 def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:
     """Raise InvalidArgumentError unless a floating-point tensor can be made with these arguments."""
-    if dtype not in DTYPES:
+    if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         raise InvalidArgumentError(f"dtype is {describe_value(dtype)}, but must be a floating-point torch.dtype.")
     if device is not None and not isinstance(device, torch.device):
-        raise InvalidArgumentError(f"Device is {describe_value(device)}, but must be a torch.device.")
+        raise InvalidArgumentError(f"device is {describe_value(device)}, but must be a torch.device.")
