@@ -26,10 +26,19 @@ SLOW_PATHS = (
     *("ops/kernels", "ops/test_pooling.py", "planning/test_memory_estimate.py", "planning/test_planner.py"),
     *("planning/test_planner_memory.py", "planning/test_planner_timing.py", "test_docstrings.py"),
     *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
-    *("prediction/test_stacks.py", "prediction/test_videos.py", "test_end_to_end.py", "test_examples.py"),
+    *(
+        "reports/test_pages_in_browser.py",
+        "prediction/test_stacks.py",
+        "prediction/test_videos.py",
+        "test_end_to_end.py",
+        "test_examples.py",
+    ),
     *("test_kill.py", "test_ownership.py", "test_public_api.py", "test_readme.py", "test_walk.py"),
 )
 """Paths that `--fast` skips: tests that train, start processes, export, compile or run large networks."""
+
+NO_BROWSER = "no Chromium was found"
+"""Reason of skipped tests of pages, which the summary repeats."""
 
 SLOW_FIXTURES = {"trained", "tiny", "make_trainer"}
 """`--fast` skips the tests that use them, because they train."""
@@ -55,6 +64,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         is_slow = [bool(SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))) for item in items]
         config.hook.pytest_deselected(items=list(itertools.compress(items, is_slow)))
         items[:] = [item for item, slow in zip(items, is_slow, strict=True) if not slow]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if any(NO_BROWSER in str(report.longrepr) for report in terminalreporter.getreports("skipped")):
+        terminalreporter.write_line(
+            f"PAGES NOT TESTED: {NO_BROWSER}, so tests/reports/test_pages_in_browser.py was skipped. Install it with "
+            f"'apt-get install chromium' or '.venv/bin/playwright install chromium'.",
+            red=True,
+            bold=True,
+        )
 
 
 # No deadline, as the machine may be busy; every run tries the same examples.

@@ -42,7 +42,8 @@ CONFIGS = st.builds(
     ),
     network=st.builds(
         NetworkConfig,
-        name=st.sampled_from(["unet", "fcn-8s", "null", "1e3", "yes", "a: b", "# c"]),
+        name=st.sampled_from(["unet", "fcn-8s", "a:b", "my module:Net"]),
+        encoder=st.sampled_from([None, "resnet34", "null", "1e3", "yes", "a: b", "# c"]),
         base_channels=st.integers(1, 512),
         depth=st.integers(1, 8),
         max_channels=st.integers(512),
@@ -144,18 +145,18 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1", "is not a readable config"),
-        (b"\xff\xfe\x00", "is not a readable config"),
-        (b"training: {seed: 2001-99-99}", "is not a readable config"),
+        (b"a: [1", "is not valid YAML"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
+        (b"training: {seed: 2001-99-99}", "is not valid YAML"),
         (b"- 1", "Expected sections such as 'network:'"),
         (b"network:", "config section 'network' is None. Expected indented 'key: value'"),
-        (b"netwrok: {depth: 3}", "unknown config section 'netwrok'. Did you mean 'network'"),
-        (b"1: {depth: 3}", "unknown config section '1'"),
+        (b"netwrok: {depth: 3}", "Unknown config section 'netwrok'. Did you mean 'network'"),
+        (b"1: {depth: 3}", "Unknown config section '1'"),
         (
             b"network: {base_chanels: 8}",
             "key of config section 'network': 'base_chanels'. Did you mean 'base_channels'",
         ),
-        (b"network: {1: 8}", "unknown key of config section 'network': '1'"),
+        (b"network: {1: 8}", "Unknown key of config section 'network': '1'"),
         (b"network: {base_channels: -1}", "network.base_channels is -1, but must be >= 1"),
     ],
 )
@@ -174,7 +175,7 @@ def test_group_by_excludes_split_by() -> None:
 
 
 def test_a_missing_file_raises_and_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PathNotFoundError, match=r"config '.*absent\.yaml' does not exist"):
+    with pytest.raises(PathNotFoundError, match=r"Config '.*absent\.yaml' does not exist"):
         load_config(tmp_path / "absent.yaml")
 
 
@@ -260,7 +261,7 @@ def test_options_that_exclude_compile_raise(key: str, value: object, legal: str)
         ("data.crop_size", 64, "data.crop_size is 64, but must be a list of 2 numbers"),
         ("data.crop_size", [64], "must be a list of 2 numbers"),
         ("data.crop_size", [64, 0.5], "data.crop_size is 0.5, but must be an integer"),
-        ("optimizer.name", "adam", "unknown value for optimizer.name: 'adam'. Did you mean 'adamw'"),
+        ("optimizer.name", "adam", "Unknown value for optimizer.name: 'adam'. Did you mean 'adamw'"),
         ("network.stem_stride", 3, "network.stem_stride is 3, but must be one of 1, 2, 4"),
         ("optimizer.name", ["adamw"], "but must be one of adamw, sgd, muon"),
         (
@@ -268,8 +269,8 @@ def test_options_that_exclude_compile_raise(key: str, value: object, legal: str)
             "mlflow",
             "training.loggers is 'mlflow', but must be a list, each one of tensorboard, mlflow, wandb",
         ),
-        ("training.loggers", ["mlfow"], "unknown value for training.loggers: 'mlfow'. Did you mean 'mlflow'"),
-        ("optimizer", 1, "unknown key of config section 'optimizer': ''"),
+        ("training.loggers", ["mlfow"], "Unknown value for training.loggers: 'mlfow'. Did you mean 'mlflow'"),
+        ("optimizer", 1, "Unknown key of config section 'optimizer': ''"),
     ],
 )
 def test_a_value_of_the_wrong_type_raises(key: str, value: object, message: str) -> None:
@@ -294,13 +295,13 @@ def test_settings_are_parsed_as_yaml() -> None:
 
 @pytest.mark.parametrize("setting", ["lr=1", "optimizer.lr", "", "=1"])
 def test_an_invalid_setting_raises(setting: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"--set '{setting}': expected section.key=value"):
+    with pytest.raises(InvalidArgumentError, match=f"--set is '{setting}'. Expected section.key=value"):
         parse_settings([setting])
 
 
 @pytest.mark.parametrize("text", ["[1", "2001-99-99"])
 def test_a_setting_with_an_invalid_value_raises(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"--set .*: the value cannot be read"):
+    with pytest.raises(InvalidArgumentError, match=r"The value of --set .* cannot be read"):
         parse_settings([f"data.crop_size={text}"])
 
 
@@ -369,7 +370,7 @@ def test_keys_in_seconds_take_durations() -> None:
 
 
 def test_an_empty_duration_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"the duration '0m' is empty. Expected one such as 20m"):
+    with pytest.raises(InvalidArgumentError, match=r"The duration '0m' is empty. Expected one such as 20m"):
         parse_duration("0m")
 
 

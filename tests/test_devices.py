@@ -40,7 +40,7 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
 def test_unknown_device_raises(name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown device .* choose auto, cpu"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown device .* choose auto, cpu"):
         choose_device(name)
 
 
@@ -60,7 +60,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch, fa
 
 
 def test_unknown_precision_raises() -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown precision 'fp16'; choose auto, fp32 or bf16"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown precision 'fp16'. Choose auto, fp32 or bf16"):
         devices.choose_precision("fp16", CPU)
 
 

@@ -38,12 +38,12 @@ def test_json_of_any_encoding_is_read(tmp_path: Path, encoding: str) -> None:
         (b"", "line 1, column 1: Expecting value"),
         (b'{"a": 1,\n "b"}', "line 2, column 5: Expecting ':' delimiter"),
         (b'"\xff\xfe\xfd"', "it is not UTF-8 text"),
-        (b"[" * 100_000, "lists or objects are nested too deeply"),
+        (b"[" * 100_000, "it is nested too deeply"),
         (b"1" * 5000, "a number is too long"),
     ],
 )
 def test_invalid_json_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.json: is not valid JSON \({fault}\). Write or export it again"):
+    with pytest.raises(DataError, match=rf"a\.json: The file is not valid JSON \({fault}\). Write or export it again"):
         read_json(write(tmp_path / "a.json", content))
 
 
@@ -58,14 +58,14 @@ def test_invalid_json_is_an_error_with_the_place(tmp_path: Path, content: bytes,
     ],
 )
 def test_invalid_yaml_is_an_error_with_the_place(tmp_path: Path, content: bytes, fault: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.yaml: is not valid YAML \({fault}\). Correct it"):
+    with pytest.raises(DataError, match=rf"a\.yaml: The file is not valid YAML \({fault}\). Correct it"):
         read_yaml(write(tmp_path / "a.yaml", content))
 
 
 def test_yaml_and_text_are_read(tmp_path: Path) -> None:
     assert read_yaml(write(tmp_path / "a.yaml", "ä: [1]".encode())) == {"ä": [1]}
     assert read_text(write(tmp_path / "a.txt", "\ufeffä".encode())) == "ä"
-    with pytest.raises(DataError, match=r"a\.txt: is not UTF-8 text. Save it as UTF-8"):
+    with pytest.raises(DataError, match=r"a\.txt: The file is not UTF-8 text. Save it as UTF-8"):
         read_text(write(tmp_path / "a.txt", b"\xff"))
 
 
@@ -73,12 +73,12 @@ def test_yaml_and_text_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["none", "file/none"])
 def test_a_missing_file_is_an_error(tmp_path: Path, read: Callable[[Path], object], name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PathNotFoundError, match=r"none: the file does not exist. Restore it, or correct the path"):
+    with pytest.raises(PathNotFoundError, match=r"none: The file does not exist. Restore it, or correct the path"):
         read(tmp_path / name)
 
 
 def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(PathAccessError, match=r"the file cannot be read \(is a directory\). Make it readable"):
+    with pytest.raises(PathAccessError, match=r"The file cannot be read \(it is a folder\). Expected a file"):
         read_bytes(tmp_path)
 
 
@@ -87,7 +87,7 @@ def test_a_file_without_permission_cannot_be_read(tmp_path: Path, monkeypatch: p
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(PathAccessError, match=r"a\.png: the file cannot be read \(permission denied\). Make it"):
+    with pytest.raises(PathAccessError, match=r"a\.png: The file cannot be read \(permission denied\). Change its"):
         read_bytes(tmp_path / "a.png")
 
 

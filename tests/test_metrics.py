@@ -13,12 +13,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.metrics import (
     BoundaryScore,
     ConfusionMatrix,
+    MarginHistogram,
     boundary_f1,
     class_accuracy,
     compute_scores,
@@ -212,16 +214,16 @@ def test_invalid_maps_raise(count: object) -> None:
         count(zeros, zeros + 4, 4)
     with pytest.raises(DataError, match="label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(InvalidArgumentError, match=r"predicted class 255 is not in 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"Predicted class 255 is not in 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="predicted class -2 is not in"):
+    with pytest.raises(InvalidArgumentError, match="Predicted class -2 is not in"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 
 def test_invalid_matrices_raise() -> None:
     with pytest.raises(InvalidArgumentError, match="num_classes is 0, but must be >= 1"):
         ConfusionMatrix(0)
-    with pytest.raises(InvalidArgumentError, match=r"cannot add matrices of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match=r"Cannot add matrices of 2 and 3 classes"):
         ConfusionMatrix(2) + ConfusionMatrix(3)
     with pytest.raises(
         InvalidArgumentError, match=r"counts is \(2, 3\) int64, but must be an array \(K, K\) of integers"
@@ -402,8 +404,160 @@ def test_boundary_scores_average_over_images_in_any_order(seed: int, cut: int) -
 
 def test_empty_boundary_scores_are_undefined_and_other_classes_do_not_add() -> None:
     assert math.isnan(BoundaryScore(3).value)
-    with pytest.raises(InvalidArgumentError, match="cannot add scores of 2 and 3 classes"):
+    with pytest.raises(InvalidArgumentError, match="Cannot add scores of 2 and 3 classes"):
         BoundaryScore(2) + BoundaryScore(3)
+
+
+# ---------------------------------------------------------------------------------------------- two classes
+
+
+def compute_exact_curves(margins: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Return AUC and average precision by comparing all pairs, and by one threshold for each distinct margin."""
+    positive, negative = margins[truth][:, None], margins[~truth][None]
+    auc = float(np.mean((positive > negative) + 0.5 * (positive == negative)))
+    average, previous = 0.0, 0.0
+    for limit in np.unique(margins)[::-1]:
+        above = margins >= limit
+        recall, precision = truth[above].sum() / truth.sum(), truth[above].mean()
+        average, previous = average + (recall - previous) * precision, recall
+    return auc, float(average)
+
+
+def fill_histogram(margins: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> MarginHistogram:
+    histogram = MarginHistogram()
+    histogram.update(margins, truth.astype(np.uint8), foreground=1, ignore_index=VOID)
+    return histogram
+
+
+TIES = [np.float32(value) for value in (-np.inf, -40, -1.5, -0.0, 0.0, 1e-30, 0.25, 0.5, 3, 1e30, np.inf)]
+Margins = arrays(np.float32, st.integers(2, 40), elements=st.sampled_from(TIES))
+
+
+@given(Margins, st.data())
+def test_the_curves_of_margins_with_ties_are_exact(margins: npt.NDArray[np.float32], data: st.DataObject) -> None:
+    truth = np.array(data.draw(st.lists(st.booleans(), min_size=len(margins), max_size=len(margins))))
+    histogram = fill_histogram(margins, truth)
+    if truth.all() or not truth.any():
+        assert math.isnan(histogram.auc)
+        return
+    auc, average = compute_exact_curves(margins, truth)
+    assert histogram.auc == pytest.approx(auc, abs=1e-12)
+    assert histogram.average_precision == pytest.approx(average, abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_the_error_of_the_curves_is_bounded(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(3000) < 0.2
+    margins = ((rng.standard_normal(3000) + 1.5 * truth) * scale).astype(np.float32)
+    auc, average = compute_exact_curves(margins, truth)
+    histogram = fill_histogram(margins, truth)
+    assert abs(histogram.auc - auc) <= histogram.auc_error <= 2e-4
+    assert abs(histogram.average_precision - average) < 2e-4
+
+
+def test_the_error_of_the_area_is_reached_where_all_margins_share_a_bin() -> None:
+    """The foreground is always above, but the bins cannot show it."""
+    histogram = fill_histogram(np.array([1.0, 1.0001], np.float32), np.array([False, True]))
+    assert (histogram.auc, histogram.auc_error) == (0.5, 0.5)
+
+
+def test_histograms_of_parts_add_up_to_that_of_the_whole() -> None:
+    rng = np.random.default_rng(1)
+    margins = rng.standard_normal((6, 50)).astype(np.float32)
+    labels = rng.choice(np.array([0, 1, VOID], np.uint8), (6, 50))
+    whole, parts = MarginHistogram(), [MarginHistogram() for _ in range(3)]
+    whole.update(margins, labels, foreground=0, ignore_index=VOID)
+    for i, part in enumerate(parts):
+        part.update(margins[i::3], labels[i::3], foreground=0, ignore_index=VOID)
+    total = functools.reduce(operator.add, [pickle.loads(pickle.dumps(part)) for part in parts])
+    np.testing.assert_array_equal(total.counts, whole.counts)
+    assert whole.counts.sum(1).tolist() == [(labels == 0).sum(), (labels == 1).sum()]
+
+
+def test_margins_of_another_shape_are_an_error() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"margins \(2,\) and labels \(3,\) must have the same shape"):
+        MarginHistogram().update(np.zeros(2), np.zeros(3, np.uint8), foreground=1, ignore_index=VOID)
+
+
+def test_counts_of_another_shape_are_an_error() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"counts is .*, but must be \(2, 524288\) integers"):
+        MarginHistogram(np.zeros((2, 5), np.int64))
+
+
+def score(criterion: str, margins: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_], threshold: float) -> float:
+    """Compute the score of a threshold from the pixels."""
+    above = 1 / (1 + np.exp(-margins.astype(np.float64))) >= threshold
+    found, wrong = (above & truth).sum(), (above & ~truth).sum()
+    if criterion == "dice":
+        return float(2 * found / (found + wrong + truth.sum()))
+    return float(found / truth.sum() - wrong / (~truth).sum())
+
+
+@pytest.mark.parametrize("criterion", ["dice", "youden"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_threshold_is_better(criterion: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(400) < 0.3
+    margins = (rng.standard_normal(400) * 2 + 2 * truth - rng.random() * 4).astype(np.float32)
+    histogram = fill_histogram(margins, truth)
+    threshold = histogram.choose_threshold(criterion)  # type: ignore[arg-type]
+    best = max(score(criterion, margins, truth, float(p)) for p in 1 / (1 + np.exp(-margins.astype(np.float64))))
+    assert score(criterion, margins, truth, threshold) >= best - 0.005  # 1 of 400 pixels may share the bin
+    counts = histogram.count_above(threshold)
+    assert counts.sum(1).tolist() == [(~truth).sum(), truth.sum()]
+    assert dice(counts)[1] == pytest.approx(score("dice", margins, truth, threshold), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("margins", "low", "high"),
+    [
+        ([-5, -3, 3, 5], 0.5, 0.5),
+        ([-9, -8, -6, -5], 0.002, 0.0025),
+        ([4, 5, 7, 9], 0.9933, 0.994),
+        ([30, 40, 50, 60], 1 - 2e-7, 1 - 1e-8),  # beyond the bounds of thresholds
+        ([-60, -50, -40, -30], 1e-8, 2e-7),
+    ],
+)
+def test_of_equally_good_thresholds_the_one_closest_to_a_half_is_chosen(
+    margins: list[float], low: float, high: float
+) -> None:
+    histogram = fill_histogram(np.array(margins, np.float32), np.array([False, False, True, True]))
+    assert low <= histogram.choose_threshold("dice") <= high
+
+
+def test_no_threshold_without_both_classes() -> None:
+    with pytest.raises(DataError, match="the masks have pixels of only one class"):
+        fill_histogram(np.zeros(3, np.float32), np.ones(3, bool)).choose_threshold("dice")
+
+
+def test_an_unknown_criterion_is_an_error() -> None:
+    histogram = fill_histogram(np.zeros(2, np.float32), np.array([True, False]))
+    with pytest.raises(InvalidArgumentError, match="criterion"):
+        histogram.choose_threshold("f1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("foreground", [0, 1])
+def test_scores_of_two_classes_by_hand(foreground: int) -> None:
+    counts = np.array([[90, 10], [4, 16]])
+    matrix = ConfusionMatrix.from_counts(counts if foreground else counts[::-1, ::-1])
+    names = ["background", "crack"] if foreground else ["crack", "background"]
+    binary = compute_scores(matrix, None, names, num_images=1, foreground=foreground)["binary"]
+    assert binary == {
+        "name": "crack",
+        "sensitivity": 16 / 20,
+        "specificity": 90 / 100,
+        "precision": 16 / 26,
+        "auc": None,
+        "auc_error": None,
+        "average_precision": None,
+    }
+
+
+def test_scores_of_two_classes_are_none_where_undefined() -> None:
+    margins = MarginHistogram()
+    table = compute_scores(ConfusionMatrix(2), None, ["a", "b"], num_images=0, foreground=1, margins=margins)
+    assert set(table["binary"].values()) == {"b", None}
 
 
 # ---------------------------------------------------------------------------------------------- the table of scores
@@ -419,6 +573,7 @@ def test_scores_have_documented_keys() -> None:
         "mean_dice",
         "boundary_f1",
         "per_class",
+        "binary",
         "confusion",
         "num_images",
     ]
@@ -433,6 +588,7 @@ def test_scores_have_documented_keys() -> None:
         "c": {"iou": 0.0, "accuracy": None, "dice": 0.0, "pixels": 0},
         "d": {"iou": None, "accuracy": None, "dice": None, "pixels": 0},
     }
+    assert table["binary"] is None
     assert table["confusion"] == HAND.tolist()
     assert table["num_images"] == 3
     assert json.loads(json.dumps(table, allow_nan=False)) == table

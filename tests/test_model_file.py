@@ -3,6 +3,7 @@ import pickle
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ def test_nodata_is_stored(make_model: MakeModel, tmp_path: Path, given: Any) -> 
     assert load_model(make_model(tmp_path / "b"))[1].nodata == ALL_DATA
 
 
+def test_the_background_is_stored_only_if_it_is_not_the_first_class(make_model: MakeModel, tmp_path: Path) -> None:
+    module, spec = load_model(make_model(tmp_path / "a", classes={"names": ["defect", "other"]}))
+    assert "majority" not in json.loads(read_header(tmp_path / "a")["__metadata__"]["pixelwise"])["classes"]
+    classes = replace(spec.classes, majority=1)
+    save_model(tmp_path / "b", replace(spec, classes=classes), module.state_dict())
+    assert [read_spec(tmp_path / name).classes.background for name in "ab"] == [None, 1]
+
+
 def test_channel_files_are_stored_only_if_true(make_model: MakeModel, tmp_path: Path) -> None:
     plain, several = make_model(tmp_path / "a", channels=2), make_model(tmp_path / "b", channels=2, channel_files=True)
     old, new = (
@@ -102,7 +111,7 @@ def test_spec_is_read_without_weights(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PathNotFoundError, match=r"does not exist\. Expected a run folder or a model file"):
         read_spec(tmp_path / "nothing")
     model.write_bytes(model.read_bytes()[:100])
-    with pytest.raises(ModelFileError, match="is not a complete safetensors file"):
+    with pytest.raises(ModelFileError, match="is not a model file, or the end of it is missing"):
         read_spec(model)
 
 
@@ -123,14 +132,14 @@ def test_missing_file_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
 def test_truncated_file_raises(model: Path, kept: int) -> None:
     model.write_bytes(model.read_bytes()[:kept])
-    with pytest.raises(ModelFileError, match="is not a complete safetensors file"):
+    with pytest.raises(ModelFileError, match="is not a model file, or the end of it is missing"):
         load_model(model)
 
 
 def test_file_of_another_kind_raises(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
-    with pytest.raises(ModelFileError, match=r"photo\.png is not a complete safetensors file"):
+    with pytest.raises(ModelFileError, match=r"photo\.png is not a model file, or the end of it is missing"):
         load_model(path)
 
 
@@ -162,7 +171,7 @@ def test_weights_of_another_program_raise(tmp_path: Path) -> None:
 def test_damaged_metadata_raises(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m"
     path.write_bytes(save({"weight": torch.ones(3)}, metadata={"pixelwise": text}))
-    with pytest.raises(ModelFileError, match="its metadata is damaged"):
+    with pytest.raises(ModelFileError, match="The metadata is damaged"):
         load_model(path)
 
 
@@ -205,13 +214,14 @@ def test_unreadable_file_raises(model: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("section", "key", "value", "said"),
     [
-        ("network", "name", "net-of-tomorrow", "its network cannot be built .* update Pixelwise"),
+        ("network", "name", "net-of-tomorrow", "The network cannot be built. Update Pixelwise"),
         ("network", "base_channels", 8, "tensors do not fit the network in its metadata"),
-        ("network", "base_channels", 0, "its metadata is damaged"),
-        (None, "network", 3, "its metadata is damaged"),
-        ("preprocessing", "std", [0, 0, 0], "its network cannot be built"),
-        ("preprocessing", "channels", "three", "its network cannot be built"),
-        ("classes", "names", 7, "its metadata is damaged"),
+        ("network", "base_channels", 0, "The metadata is damaged"),
+        (None, "network", 3, "The metadata is damaged"),
+        ("preprocessing", "std", [0, 0, 0], "The network cannot be built"),
+        ("preprocessing", "channels", "three", "The network cannot be built"),
+        ("classes", "names", 7, "The metadata is damaged"),
+        ("classes", "majority", 3, "The metadata is damaged"),
     ],
 )
 def test_invalid_values_raise(model: Path, section: str | None, key: str, value: Any, said: str) -> None:
@@ -234,7 +244,7 @@ class Intruder:
 def test_nothing_is_unpickled(tmp_path: Path, dump: Callable[[Any, Path], Any]) -> None:
     model, trace = tmp_path / MODEL_FILE_NAME, tmp_path / "trace"
     dump(Intruder(trace), model)
-    with pytest.raises(ModelFileError, match="is not a complete safetensors file"):
+    with pytest.raises(ModelFileError, match="is not a model file, or the end of it is missing"):
         load_model(model)
     assert not trace.exists()
 
@@ -246,5 +256,5 @@ def test_checksum_differs_between_models(make_model: MakeModel, tmp_path: Path) 
 
 def test_checksum_of_another_file_raises(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"no model")
-    with pytest.raises(ModelFileError, match="is not a complete safetensors file"):
+    with pytest.raises(ModelFileError, match="is not a model file, or the end of it is missing"):
         read_checksum(tmp_path / "m")

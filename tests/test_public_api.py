@@ -31,7 +31,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "demo": ([], OUTPUT | OVERWRITE | WHERE),
     "evaluate": (
         ["MODEL", "DATA"],
-        {"--split", "--threshold", "--format", "--masks", "--json"} | OVERWRITE | WHERE | ENGINE,
+        {"--split", "--threshold", "--choose-threshold", "--format", "--masks", "--json", "--html"}
+        | OVERWRITE
+        | WHERE
+        | ENGINE,
     ),
     "export": (
         ["MODEL"],
@@ -55,6 +58,8 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--overlay-style",
+            "--opacity",
             "--threshold",
             "--tta",
             "--samples",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name, simplify_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,22 @@ class Range:
         if low and high:
             return f"{low}x{high}"
         return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The names of a table of a higher layer, or also an import path such as my_module:MyNet."""
+
+    kind: str
+    names: tuple[str, ...]
+    has_import_paths: bool = False
+
+    def find(self, name: str) -> str:
+        """Return the name as it is listed; raise InvalidArgumentError for an unknown one."""
+        return name if self.has_import_paths and ":" in name else find_name(self.kind, name, self.names)
+
+    def __str__(self) -> str:
+        return f"name of a {self.kind}{', module:name' if self.has_import_paths else ''}"
 
 
 Count = Annotated[int, Range(ge=1)]
@@ -102,10 +118,13 @@ def convert(value: Any, hint: Any, name: str, *, parse_number: Callable[[str], f
     origin, arguments = typing.get_origin(part), typing.get_args(part)
     again = functools.partial(convert, name=name, parse_number=parse_number)
     if origin is Annotated:
-        number = again(value, arguments[0])
-        if (legal := get_range(part)) is not None and number not in legal:
+        converted = again(value, arguments[0])
+        legal = get_limit(part)
+        if isinstance(legal, Names):
+            return legal.find(converted)
+        if legal is not None and converted not in legal:
             raise InvalidArgumentError(f"{name} is {value!r}, but must be {legal}.")
-        return number
+        return converted
     if origin is Literal:
         return _choose(value, arguments, name)
     if part is float and parse_number is not None and isinstance(value, str):
@@ -128,10 +147,10 @@ def get_members(hint: Any) -> Iterator[Any]:
     yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
 
 
-def get_range(hint: Any) -> Range | None:
-    """Return the range of an annotation, or of a member of a union."""
+def get_limit(hint: Any) -> Range | Names | None:
+    """Return the range or the names of an annotation, or of a member of a union."""
     marks = (item for part in get_members(hint) for item in getattr(part, "__metadata__", ()))
-    return next((item for item in marks if isinstance(item, Range)), None)
+    return next((item for item in marks if isinstance(item, Range | Names)), None)
 
 
 def describe_value(value: Any) -> str:
@@ -151,7 +170,9 @@ def _has_type(value: Any, hint: Any) -> bool:
     if origin is Annotated:
         return _has_type(value, arguments[0])
     if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in arguments)
+        return any(
+            type(value) is type(choice) and simplify_name(value) == simplify_name(choice) for choice in arguments
+        )
     if origin in (tuple, Sequence):
         if isinstance(value, str | os.PathLike):
             # An unknown name fits here, so that `_choose` suggests the nearest one.
@@ -181,7 +202,8 @@ def _choose(value: Any, choices: tuple[Any, ...], name: str) -> Any:
         if value == choice and not isinstance(value, bool):
             return choice
     if isinstance(value, str):
-        raise unknown_name(f"value for {name}:", value, map(str, choices))
+        by_text = {str(choice): choice for choice in choices}
+        return by_text[find_name(f"value for {name}:", value, by_text)]
     raise InvalidArgumentError(f"{name} is {describe_value(value)}, but must be {describe_hint(Literal[choices])}.")
 
 
@@ -204,7 +226,7 @@ def describe_hint(hint: Any) -> str:
 def _describe_member(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        legal = get_range(hint)
+        legal = get_limit(hint)
         return (
             f"{describe_hint(arguments[0])} {legal}" if legal and "x" not in str(legal) else describe_hint(arguments[0])
         )

@@ -25,23 +25,35 @@ from pixelwise.arguments import (
     Fraction,
     FractionBelowOne,
     Index,
+    Names,
     NonNegative,
     OpenFraction,
     Positive,
     PositiveFraction,
     Range,
     convert,
+    get_limit,
     get_members,
-    get_range,
 )
-from pixelwise.errors import InvalidArgumentError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import InvalidArgumentError, convert_os_error, describe_cause, unknown_name
+
+_FORMATS = (
+    *("folder", "voc", "camvid", "cityscapes", "ade20k", "nnunet", "huggingface", "webdataset", "coco", "cvat"),
+    *("labelme", "supervisely", "yolo"),
+)
+_NETWORKS = (
+    *("unet", "unet-paper", "segnet", "bilinear-interpolation", "segnet-basic", "segnet-basic-encoder-addition"),
+    *("segnet-basic-single-channel-decoder", "fcn-basic", "fcn-basic-no-addition", "fcn-basic-no-dim-reduction"),
+    *("fcn-basic-no-addition-no-dim-reduction", "bayesian-segnet", "bayesian-segnet-basic", "fcn", "fcn-32s"),
+    *("fcn-16s", "fcn-8s", "fcn-paper", "fcn-alexnet"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """The dataset: format, splits, sample size and cache."""
 
-    format: str | None = None
+    format: Annotated[str, Names(kind="format", names=_FORMATS)] | None = None
     """Dataset format, a name of `pixelwise.data.formats.FORMATS`; None: detected."""
     masks: str | None = None
     """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
@@ -71,7 +83,7 @@ class DataConfig:
 class NetworkConfig:
     """The network and its size."""
 
-    name: str = "unet"
+    name: Annotated[str, Names(kind="network", names=_NETWORKS, has_import_paths=True)] = "unet"
     """A name of `pixelwise.networks.NETWORKS`, or the import path of a class or function, such as my_module:MyNet."""
     base_channels: Count | None = None
     """Channels at the finest resolution, for networks with that choice; None: as published, 32 for unet. With an
@@ -367,7 +379,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     for section, content in values.items():
         if not isinstance(content, Mapping):
             raise InvalidArgumentError(
-                f"config section {section!r} is {content!r}. Expected indented 'key: value' lines below '{section}:'."
+                f"Config section {section!r} is {content!r}. Expected indented 'key: value' lines below '{section}:'."
             )
     return _build(Config(), values)
 
@@ -377,19 +389,18 @@ def load_config(path: str | os.PathLike[str]) -> Config:
 
     Raises:
         InvalidArgumentError: the file is not valid YAML, or a key or value in it is invalid.
-        PathNotFoundError: the file does not exist.
+        PathNotFoundError: The file does not exist.
         PathAccessError: the file is not readable.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
-    except FileNotFoundError as error:
-        raise PathNotFoundError(f"config {os.fspath(path)!r} does not exist.") from error
-    except PermissionError as error:
-        raise PathAccessError(f"config {os.fspath(path)!r} is not readable.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 as a date
-        reason = " ".join(str(error).split())
-        raise InvalidArgumentError(f"{path} is not a readable config: {reason}") from error
+    except OSError as error:
+        raise convert_os_error(error, f"Config {os.fspath(path)!r}", "be read") from error
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: 2001-99-99 as a date
+        raise InvalidArgumentError(
+            f"Config {os.fspath(path)!r} is not valid YAML ({describe_cause(error)}). Correct it."
+        ) from error
     if not isinstance(values, dict):
         raise InvalidArgumentError(f"{path} is not a config. Expected sections such as 'network:'.")
     try:
@@ -405,11 +416,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or "." not in key:
-            raise InvalidArgumentError(f"--set {setting!r}: expected section.key=value, such as optimizer.lr=0.001.")
+            raise InvalidArgumentError(f"--set is {setting!r}. Expected section.key=value, such as optimizer.lr=0.001.")
         try:
             changes[key.strip()] = yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError) as error:
-            raise InvalidArgumentError(f"--set {setting!r}: the value cannot be read: {error}") from error
+        except (ValueError, yaml.YAMLError, RecursionError) as error:
+            raise InvalidArgumentError(
+                f"The value of --set {setting!r} cannot be read ({describe_cause(error)}). Put it in quotes."
+            ) from error
     return changes
 
 
@@ -436,7 +449,7 @@ def parse_duration(text: str | float) -> float:
             f"{text!r} is not a duration. Expected seconds, or numbers with units such as 90s, 20m, 0.5h or 1h30m."
         )
     if seconds == 0:
-        raise InvalidArgumentError(f"the duration {text!r} is empty. Expected one such as 20m.")
+        raise InvalidArgumentError(f"The duration {text!r} is empty. Expected one such as 20m.")
     return seconds
 
 
@@ -454,7 +467,7 @@ _HINTS: dict[str, dict[str, Any]] = {
     for f in dataclasses.fields(Config)
     if f.default_factory is not dataclasses.MISSING and f.compare
 }
-"""Section → key → annotation, with its `Range`."""
+"""Section → key → annotation, with its `Range` or `Names`."""
 
 
 def _docs(section: type) -> dict[str, str]:
@@ -510,8 +523,8 @@ def _build(start: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
 def _legal_text(hint: Any) -> str:
     (part,) = get_members(hint)
     origin, arguments = typing.get_origin(part), typing.get_args(part)
-    if legal := get_range(part):
-        text = str(legal)
+    if limit := get_limit(part):
+        text = str(limit)
     elif origin is Literal:
         text = _listed(arguments)
     elif origin is tuple:
@@ -533,7 +546,7 @@ def _schema_of(hint: Any) -> dict[str, Any]:
     else:
         plain = arguments[0] if origin is Annotated else part
         schema = {"type": {int: "integer", float: "number", bool: "boolean", str: "string"}[plain]}
-    if legal := get_range(part):
+    if isinstance(legal := get_limit(part), Range):
         names = {"minimum": legal.ge, "exclusiveMinimum": legal.gt, "maximum": legal.le, "exclusiveMaximum": legal.lt}
         schema |= {name: limit for name, limit in names.items() if limit is not None}
     return schema if part is hint else {"anyOf": [schema, {"type": "null"}]}

@@ -28,14 +28,14 @@ def choose_device(name: str = "auto") -> torch.device:
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }
-    if name == "auto":
+    kind, colon, index = name.lower().partition(":")
+    if kind == "auto" and not colon:
         return torch.device(next(kind for kind, count in counts.items() if count))
-    kind, colon, index = name.partition(":")
     if kind not in counts or (colon and not index.isdecimal()):
-        raise InvalidArgumentError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps.")
+        raise InvalidArgumentError(f"Unknown device {name!r}. Choose auto, cpu, cuda, cuda:1 or mps.")
     if int(index or 0) >= counts[kind]:
-        raise InvalidArgumentError(f"device {name!r} is not available on this computer; use --device auto or cpu.")
-    return torch.device(name)
+        raise InvalidArgumentError(f"Device {name!r} is not available on this computer. Use --device auto or cpu.")
+    return torch.device(name.lower())
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -50,7 +50,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
-        raise InvalidArgumentError(f"unknown precision {name!r}; choose auto, fp32 or bf16.")
+        raise InvalidArgumentError(f"Unknown precision {name!r}. Choose auto, fp32 or bf16.")
     return "bf16" if name == "bf16" else "fp32"
 
 

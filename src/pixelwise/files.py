@@ -12,7 +12,14 @@ from typing import Any
 
 import yaml
 
-from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, PathNotFoundError
+from pixelwise.errors import (
+    DataError,
+    InvalidArgumentError,
+    PathAccessError,
+    PathNotFoundError,
+    convert_os_error,
+    describe_cause,
+)
 
 READ_ERRORS = (DataError, PathNotFoundError, PathAccessError)
 """Errors of a file that does not exist, is not readable, or whose contents cannot be used."""
@@ -40,39 +47,26 @@ def read_text(path: Path) -> str:
             "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         )
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from error
+        raise DataError(f"{path}: The file is not UTF-8 text. Save it as UTF-8.") from error
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise DataError with line and column of a fault, and as `read_bytes` does."""
     try:
         return json.loads(read_bytes(path))
-    except json.JSONDecodeError as error:
-        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except ValueError:
-        reason = "a number is too long"
-    except RecursionError:
-        reason = "lists or objects are nested too deeply"
-    raise DataError(f"{path}: is not valid JSON ({reason}). Write or export it again, or remove it.")
+    except (ValueError, RecursionError) as error:
+        reason = "a number is too long" if type(error) is ValueError else describe_cause(error)
+        raise DataError(
+            f"{path}: The file is not valid JSON ({reason}). Write or export it again, or remove it."
+        ) from error
 
 
 def read_yaml(path: Path, loader: type[yaml.SafeLoader | yaml.BaseLoader] = yaml.SafeLoader) -> Any:
     """Read a YAML file; raise DataError with line and column of a fault, and as `read_bytes` does."""
     try:
         return yaml.load(read_bytes(path), loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = f"{where}{error.problem}"
-    except (yaml.YAMLError, UnicodeDecodeError):
-        reason = "it is not UTF-8 text"
-    except ValueError as error:  # of a date such as 2001-99-99
-        reason = str(error)
-    except RecursionError:
-        reason = "lists or mappings are nested too deeply"
-    raise DataError(f"{path}: is not valid YAML ({reason}). Correct it.")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date such as 2001-99-99
+        raise DataError(f"{path}: The file is not valid YAML ({describe_cause(error)}). Correct it.") from error
 
 
 def walk_folders(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -120,11 +114,8 @@ def wrap_access_errors(path: Path) -> Iterator[None]:
         yield
     except (PathNotFoundError, PathAccessError):
         raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise PathNotFoundError(f"{path}: the file does not exist. Restore it, or correct the path.") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise PathAccessError(f"{path}: the file cannot be read ({reason}). Make it readable, or remove it.") from error
+        raise convert_os_error(error, f"{path}: The file", "be read") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -137,6 +128,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None  # not the temporary file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 
 
 def is_import_path(name: str) -> bool:
@@ -56,9 +56,11 @@ def load_import_path(path: str, key: str) -> Callable[..., Any]:
             loaded = getattr(loaded, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidArgumentError(
-            f"{key} is {path!r}, which cannot be imported ({error}). Install its module, or add the "
-            f"module's folder to PYTHONPATH."
+            f"{key} is {path!r}, which cannot be imported ({describe_cause(error)}). Install its module, or add "
+            f"the module's folder to PYTHONPATH."
         ) from error
     if not callable(loaded):
-        raise InvalidArgumentError(f"{key} is {path!r}, which is not a class or function.")
+        raise InvalidArgumentError(
+            f"{key} is {path!r}, which is not a class or function. Expected module:name of a class or function."
+        )
     return loaded  # type: ignore[no-any-return]

@@ -15,19 +15,20 @@ Undefined scores are `nan` here and `null` in JSON. The rules for absent classes
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from pixelwise.arguments import Count, Fraction, Index, check_arguments, convert, describe_value
+from pixelwise.arguments import Count, Fraction, Index, OpenFraction, check_arguments, convert, describe_value
 from pixelwise.errors import DataError, InvalidArgumentError
 
 __all__ = [
     "BoundaryScore",
     "ConfusionMatrix",
+    "MarginHistogram",
     "boundary_f1",
     "class_accuracy",
     "compute_scores",
@@ -41,7 +42,20 @@ __all__ = [
 
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
+Margins = npt.NDArray[np.floating[Any]]
 PerClass = npt.NDArray[np.float64]
+
+Criterion = Literal["dice", "youden"]
+"""Score that a threshold maximizes: Dice (F1), or Youden's J, sensitivity + specificity - 1."""
+
+BinaryLabel = Literal[0, 1]
+"""Class index of one of two classes."""
+
+_BIN_SHIFT = 13
+"""Bits of a float32 that a bin of `MarginHistogram` leaves out: 10 of 23 bits of the mantissa remain."""
+_NUM_BINS = 2 ** (32 - _BIN_SHIFT)
+_MAX_MARGIN = 16.0
+"""Thresholds are chosen up to this margin, a probability within 1e-7 of 0 or 1."""
 
 _BLOCK = 2**20
 """Candidate pairs that are compared at a time, to limit the memory for large images."""
@@ -123,7 +137,7 @@ class ConfusionMatrix:
         if not isinstance(other, ConfusionMatrix):
             return NotImplemented
         if len(self._counts) != len(other._counts):
-            raise InvalidArgumentError(f"cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
+            raise InvalidArgumentError(f"Cannot add matrices of {len(self._counts)} and {len(other._counts)} classes.")
         return type(self).from_counts(self._counts + other._counts)
 
     def __eq__(self, other: object) -> bool:
@@ -387,13 +401,163 @@ class BoundaryScore:
         if not isinstance(other, BoundaryScore):
             return NotImplemented
         if self._num_classes != other._num_classes:
-            raise InvalidArgumentError(f"cannot add scores of {self._num_classes} and {other._num_classes} classes.")
+            raise InvalidArgumentError(f"Cannot add scores of {self._num_classes} and {other._num_classes} classes.")
         return type(self)(self._num_classes, self._scores + other._scores)
+
+
+class MarginHistogram:
+    """Pixel counts of two classes by their margin, from which the ROC curve and every threshold's scores follow.
+
+    The margin is the logit of the foreground minus that of the other class. A bin holds the margins whose first 10 bits
+    of the mantissa are equal (relative width 1/1024), so memory does not grow with the number of images (8 MiB), and
+    the bins suit any scale. Histograms can be added (`a + b`), so any division into images, tiles, processes or ranks
+    gives the same counts.
+
+    Args:
+        counts: (2, 524288) integers, pixels of the foreground and of the other class in each bin; None: no pixels.
+
+    Returns:
+        A histogram; `update` adds images to it.
+
+    Raises:
+        InvalidArgumentError: `counts` has another shape, or in `update` the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from pixelwise.metrics import MarginHistogram
+        >>> histogram = MarginHistogram()
+        >>> histogram.update(np.array([-2.0, 0.5, 3.0, 1.0]), np.array([0, 0, 1, 1]), foreground=1, ignore_index=255)
+        >>> histogram.auc, histogram.average_precision
+        (1.0, 1.0)
+        >>> histogram.choose_threshold("dice")
+        0.623
+    """
+
+    __slots__ = ("counts",)
+
+    def __init__(self, counts: Counts | None = None) -> None:
+        if counts is not None and np.shape(counts) != (2, _NUM_BINS):
+            raise InvalidArgumentError(f"counts is {describe_value(counts)}, but must be (2, {_NUM_BINS}) integers.")
+        self.counts: Counts = np.zeros((2, _NUM_BINS), np.int64) if counts is None else counts
+
+    @check_arguments
+    def update(self, margins: Margins, labels: Labels, *, foreground: BinaryLabel, ignore_index: int) -> None:
+        """Add the pixels of an image or a batch.
+
+        Args:
+            margins: Logit of the foreground minus that of the other class, in any shape.
+            labels: Class indices 0 and 1, or `ignore_index`, in the shape of `margins`.
+            foreground: Index of the foreground, 0 or 1.
+            ignore_index: Label of the pixels to ignore.
+        """
+        if margins.shape != labels.shape:
+            raise InvalidArgumentError(f"margins {margins.shape} and labels {labels.shape} must have the same shape.")
+        counted = labels != ignore_index
+        rows = (labels[counted] != foreground).astype(np.intp)
+        np.add.at(self.counts, (rows, _find_bins(margins[counted])), 1)
+
+    def __add__(self, other: Self) -> Self:
+        if not isinstance(other, MarginHistogram):
+            return NotImplemented
+        return type(self)(self.counts + other.counts)
+
+    @property
+    def auc(self) -> float:
+        """Return the area under the ROC curve, `nan` without pixels of both classes.
+
+        It is the probability that a foreground pixel has a higher margin than another pixel; equal ones count half.
+        """
+        positive, negative = self.counts.astype(np.float64)
+        below = np.cumsum(negative) - negative
+        return float(_divide(positive @ (below + negative / 2), positive.sum() * negative.sum()))
+
+    @property
+    def auc_error(self) -> float:
+        """Return the largest error of `auc`: different margins in one bin count as equal."""
+        positive, negative = self.counts.astype(np.float64)
+        return float(_divide(positive @ negative / 2, positive.sum() * negative.sum()))
+
+    @property
+    def average_precision(self) -> float:
+        """Return the precision averaged over the foreground pixels, by falling margin; `nan` without one.
+
+        The sum of (recall - previous recall) times precision, without interpolation, as in scikit-learn.
+        """
+        positive, negative = self.counts[:, ::-1].astype(np.float64)
+        found = np.cumsum(positive)
+        precisions = np.nan_to_num(_divide(found, found + np.cumsum(negative)))
+        return float(_divide(positive @ precisions, positive.sum()))
+
+    @check_arguments
+    def choose_threshold(self, criterion: Criterion) -> float:
+        """Return the probability with the best score, from which on a pixel is labeled foreground.
+
+        Of equally good ones it is the closest to 0.5, with as many digits as change the score by at most 0.0001.
+
+        Raises:
+            InvalidArgumentError: `criterion` is unknown.
+            DataError: One of the classes has no pixels.
+        """
+        if not self.counts.any(1).all():
+            raise DataError("No threshold can be chosen: the masks have pixels of only one class. Label both classes.")
+        bins = np.flatnonzero(self.counts.any(0))
+        scores = self._score_from(bins, criterion)
+        best = np.flatnonzero(scores == scores.max())
+        # Labels are the same for all thresholds above the previous bin, up to the lowest margin of this one.
+        lows = np.concatenate([[-_MAX_MARGIN], _compute_edges(bins[:-1] + 1)])
+        margins = np.clip(0, lows, np.maximum(lows, _compute_edges(bins)))[best].clip(-_MAX_MARGIN, _MAX_MARGIN)
+        probability = 1 / (1 + math.exp(-float(margins[np.abs(margins).argmin()])))
+        for digits in range(2, 16):
+            rounded = round(probability, digits)
+            if 0 < rounded < 1 and self._score_from(_find_threshold_bin(rounded), criterion) >= scores.max() - 1e-4:
+                return rounded
+        return probability
+
+    @check_arguments
+    def count_above(self, threshold: OpenFraction) -> Counts:
+        """Return (2, 2) counts for a threshold, with the foreground as class 1, exact to the width of a bin."""
+        found, wrong = self.counts[:, int(_find_threshold_bin(threshold)) :].sum(1)
+        positive, negative = self.counts.sum(1)
+        return np.array([[negative - wrong, wrong], [positive - found, found]])
+
+    def _score_from(self, bins: npt.NDArray[np.intp], criterion: Criterion) -> PerClass:
+        """Compute the score of labeling each bin and all above it as foreground."""
+        positive, negative = self.counts.sum(1).astype(np.float64)
+        found, wrong = np.cumsum(self.counts[:, ::-1], 1)[:, ::-1][:, bins].astype(np.float64)
+        if criterion == "dice":
+            return np.asarray(2 * found / (found + wrong + positive))
+        return np.asarray(found / positive - wrong / negative)
+
+
+def _find_threshold_bin(threshold: float) -> npt.NDArray[np.intp]:
+    return _find_bins(np.array(math.log(threshold / (1 - threshold))))
+
+
+def _find_bins(margins: Margins) -> npt.NDArray[np.intp]:
+    """Return the bin of each margin; the bits of floats, with the sign as the last one to count, are in their order."""
+    bits = (margins.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    bins: npt.NDArray[np.intp] = (ordered >> np.uint32(_BIN_SHIFT)).astype(np.intp)
+    return bins
+
+
+def _compute_edges(bins: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Return the lowest margin of each bin."""
+    ordered = (bins << _BIN_SHIFT).astype(np.uint32)
+    bits = np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered)
+    edges: npt.NDArray[np.float64] = np.nan_to_num(bits.view(np.float32).astype(np.float64))
+    return edges
 
 
 @check_arguments
 def compute_scores(
-    confusion: ConfusionMatrix, boundary: BoundaryScore | None, class_names: str | Sequence[str], *, num_images: Index
+    confusion: ConfusionMatrix,
+    boundary: BoundaryScore | None,
+    class_names: str | Sequence[str],
+    *,
+    num_images: Index,
+    foreground: BinaryLabel | None = None,
+    margins: MarginHistogram | None = None,
 ) -> dict[str, Any]:
     """Compute all scores in the form of ``pixelwise evaluate --json``.
 
@@ -402,11 +566,14 @@ def compute_scores(
         boundary: Boundary scores of its images, or None.
         class_names: K names; one name is enough for one class.
         num_images: Number of images, which is copied to the result.
+        foreground: Index of the class that is searched for, of two; None: `binary` is None.
+        margins: Margins of the pixels of all images, for the ROC curve, or None.
 
     Returns:
         Plain values, `None` where undefined. `mean_iou, global_accuracy, mean_class_accuracy, mean_dice, boundary_f1`
         are fractions in [0, 1]. `per_class` maps each name to `iou, accuracy, dice` and `pixels` of the truth.
-        `confusion` has rows for the truth and columns for the prediction.
+        `confusion` has rows for the truth and columns for the prediction. `binary` has the scores of the foreground,
+        `name, sensitivity, specificity, precision, auc, auc_error, average_precision`; None without a foreground.
 
     Raises:
         InvalidArgumentError: The number of names is not K.
@@ -434,8 +601,25 @@ def compute_scores(
             name: {"iou": _to_json(i), "accuracy": _to_json(a), "dice": _to_json(d), "pixels": int(n)}
             for name, (i, a, d, n) in zip(class_names, columns, strict=True)
         },
+        "binary": None if foreground is None else _compute_binary_scores(counts, class_names, foreground, margins),
         "confusion": counts.tolist(),
         "num_images": num_images,
+    }
+
+
+def _compute_binary_scores(
+    counts: Counts, class_names: Sequence[str], foreground: int, margins: MarginHistogram | None
+) -> dict[str, Any]:
+    recalls, predicted = class_accuracy(counts), counts[:, foreground].sum()
+    return {
+        "name": class_names[foreground],
+        "sensitivity": _to_json(recalls[foreground]),
+        "specificity": _to_json(recalls[1 - foreground]),
+        "precision": _to_json(float(_divide(counts[foreground, foreground], predicted))),
+        **{
+            name: None if margins is None else _to_json(getattr(margins, name))
+            for name in ("auc", "auc_error", "average_precision")
+        },
     }
 
 
@@ -457,12 +641,12 @@ def _select_counted(
     predicted, truth = prediction[counted], labels[counted]
     if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
-            f"label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
+            f"Label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
             "Map it to a class or ignore it."
         )
     if (value := _find_invalid_class(predicted, num_classes)) is not None:
         raise InvalidArgumentError(
-            f"predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
+            f"Predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
         )
     return counted, predicted, truth
 

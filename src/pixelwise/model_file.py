@@ -23,7 +23,7 @@ from torch import Tensor
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
 from pixelwise.data.io.nodata import ALL_DATA, Nodata, parse_nodata
-from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError
+from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError, convert_os_error, describe_cause
 from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
@@ -81,20 +81,21 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     with _open(model) as (path, file, values):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if values.pop("checksum", None) != _compute_checksum(values, weights):
-        raise ModelFileError(f"{path} was altered after it was written (checksum); copy it again, or train again.")
+        raise ModelFileError(f"{path} was altered after it was written (checksum). Copy it again, or train again.")
     spec = _to_spec(path, values)
     try:
         module = spec.build()
     except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
         # A newer version can have more networks.
         raise ModelFileError(
-            f"{path}: its network cannot be built ({error}); update Pixelwise, or train again."
+            f"{path}: The network cannot be built. Update Pixelwise if a newer version wrote the file, or train again. "
+            f"Reason: {describe_cause(error)}."
         ) from error
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelFileError(
-            f"{path}: its tensors do not fit the network in its metadata ({error}); copy it again, or train again."
+            f"{path}: The tensors do not fit the network in its metadata. Copy the file again, or train again."
         ) from error
     return module.eval(), spec
 
@@ -165,7 +166,7 @@ def _to_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
             nodata=parse_nodata(preprocessing.get("nodata", [])),
         )
     except (AttributeError, KeyError, TypeError, ValueError, PixelwiseError) as error:
-        raise ModelFileError(f"{path}: its metadata is damaged ({error!r}); train the model again.") from error
+        raise ModelFileError(f"{path}: The metadata is damaged. Copy the file again, or train again.") from error
 
 
 def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
@@ -187,9 +188,12 @@ def _open(model: str | Path) -> Iterator[tuple[Path, Any, dict[str, Any]]]:
     try:
         with safe_open(path, framework="pt") as file:
             yield path, file, _read_metadata(path, file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise convert_os_error(error, path, "be read") from error
+    except SafetensorError as error:
         raise ModelFileError(
-            f"{path} is not a complete safetensors file ({error}); copy it again, or train again."
+            f"{path} is not a model file, or the end of it is missing. Expected a file that 'pixelwise train' wrote. "
+            f"Copy it again, or train again."
         ) from error
 
 
@@ -200,7 +204,7 @@ def _read_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         values = json.loads(metadata["pixelwise"])
         written, version = int(values["format"]), values["versions"]["pixelwise"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: its metadata is damaged ({error!r}); train the model again.") from error
+        raise ModelFileError(f"{path}: The metadata is damaged. Copy the file again, or train again.") from error
     if written != FORMAT:
         remedy = f"Train the model again, or use Pixelwise {version}."
         if written > FORMAT:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pixelwise.errors import InvalidArgumentError, PathAccessError
+from pixelwise.errors import InvalidArgumentError, convert_os_error
 from pixelwise.files import (
     READ_ERRORS,
     compute_file_sha256,
@@ -153,10 +153,7 @@ def claim_output(
                 os.write(file, json.dumps(holder).encode())
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                raise PathAccessError(
-                    f"{folder} cannot be written to ({(error.strerror or str(error)).lower()}). Change its "
-                    f"permissions, or choose another place with -o."
-                ) from error
+                raise convert_os_error(error, folder, "be written to") from error
             logger.warning(
                 f"{folder}: the file system has no locks, so a second run that writes there is not noticed. "
                 f"Start one at a time."
@@ -186,10 +183,7 @@ def _make_folders(folder: Path) -> list[Path]:
         with contextlib.suppress(FileExistsError):  # another process has just removed it, and it is created again below
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PathAccessError(
-            f"{folder} cannot be created ({(error.strerror or str(error)).lower()}). Change the permissions above it, "
-            f"or choose another place with -o."
-        ) from error
+        raise convert_os_error(error, folder, "be created") from error
     return missing
 
 
@@ -215,7 +209,7 @@ def _require_unclaimed(claim: OutputClaim, output: Path, own: Path, request: Map
         if holder["request"] != request:
             changes = describe_changes(holder["request"], request)
             raise OutputInUseError(
-                f"{output} is being written by shards of another request ({who}; {changes}). Use the same options, "
+                f"{output} is being written by shards of another request ({who}, {changes}). Use the same options, "
                 f"or choose another folder with -o."
             )
 

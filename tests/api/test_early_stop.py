@@ -19,5 +19,6 @@ def test_the_report_of_a_run_that_ended_early_says_so(streets: Path, tiny: dict[
         in result.report.read_text(encoding="utf-8")
     )
     page = (tmp_path / "run" / "live.html").read_text(encoding="utf-8")
-    assert "Training has ended" in page
-    assert "http-equiv" not in page
+    assert "Stopped early (training.early_stopping_patience)" in page
+    assert '<a href="report.html">' in page
+    assert 'http-equiv="refresh"' not in page

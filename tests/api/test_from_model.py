@@ -101,4 +101,4 @@ def test_freezing_random_weights_is_a_warning(streets: Path, tiny: Arguments, tm
     settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.freeze_stages freezes random weights; give --weights or --init-from" in heard.messages
+    assert "warning: optimizer.freeze_stages freezes random weights. Give --weights or --init-from" in heard.messages

@@ -7,7 +7,7 @@ from pixelwise.errors import InvalidArgumentError
 
 
 def test_an_unknown_cluster_raises(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown value for cluster: 'rai'\. Did you mean 'ray'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown value for cluster: 'rai'\. Did you mean 'ray'"):
         predict("m", ["photos"], tmp_path / "out", cluster="rai")  # type: ignore[arg-type]
 
 

@@ -78,7 +78,12 @@ DATA = {("plan", "data"), ("train", "data"), ("quantize", "data")}
 IMAGES = {("localize", "images")}
 """Tried in tests/prediction/test_localize.py, because a classifier is needed."""
 
-OTHERS = {("Config", "estimate"), ("Dataset", "joined_folders"), ("Predictor.predict_images", "images")}
+OTHERS = {
+    ("Config", "estimate"),
+    ("Dataset", "joined_folders"),
+    ("Dataset", "reading_options"),
+    ("Predictor.predict_images", "images"),
+}
 """Fields that Pixelwise sets, and arrays, whose type allows text."""
 
 

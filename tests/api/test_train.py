@@ -81,12 +81,12 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
         ({"budget": "20m", "steps": 5}, "budget and steps both set the length of the run"),
         ({"budget": "soon"}, "'soon' is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),
-        ({"settings": {"network.wings": 2}}, "unknown key of config section 'network'"),
-        ({"settings": {"width": 2}}, "unknown config section 'width'"),
-        ({"network": "unett", "steps": 5}, r"unknown network 'unett'\. Did you mean 'unet"),
-        ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"settings": {"network.wings": 2}}, "Unknown key of config section 'network'"),
+        ({"settings": {"width": 2}}, "Unknown config section 'width'"),
+        ({"network": "unett", "steps": 5}, r"Unknown network 'unett'\. Did you mean 'unet"),
+        ({"device": "abacus"}, "Unknown device 'abacus'"),
         ({"precision": "fp8", "steps": 5}, "fp8"),
-        ({"budget": "1s", "device": "cpu"}, "the budget of 1 s|[Bb]udget"),
+        ({"budget": "1s", "device": "cpu"}, "The budget of 1 s|[Bb]udget"),
     ],
 )
 def test_invalid_arguments_leave_no_folder(streets: Path, tmp_path: Path, arguments: Arguments, said: str) -> None:

@@ -13,12 +13,13 @@ import yaml
 from pixelwise.api import train
 from pixelwise.api.config_diff import Change, compare_files, refuse_changes, require_same_config
 from pixelwise.config import Config, load_config
+from pixelwise.data.colors import PALETTE
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.io.images import read_image, write_png
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import CheckpointError, DataError, InvalidArgumentError, PathAccessError
-from pixelwise.model_file import MODEL_FILE_NAME, load_model
+from pixelwise.model_file import MODEL_FILE_NAME, load_model, read_spec
 from pixelwise.progress import use_reporter
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.resource_errors import explain_disk_errors
@@ -252,8 +253,15 @@ def test_other_classes_are_refused(started: Path, streets: Path, tmp_path: Path)
     data = shutil.copytree(streets, tmp_path / "data")
     text = (data / "dataset.yaml").read_text()
     (data / "dataset.yaml").write_text(text.replace("sky", "heaven"))
-    with pytest.raises(CheckpointError, match=r"the classes of .* differ from those of the run"):
+    with pytest.raises(CheckpointError, match=r"The classes of .* differ from those of the run"):
         train(data, started, resume=True)
+
+
+def test_a_run_can_be_resumed_with_other_colors(started: Path, streets: Path, tmp_path: Path) -> None:
+    data, run = shutil.copytree(streets, tmp_path / "data"), shutil.copytree(started, tmp_path / "run")
+    names = yaml.safe_load((data / "dataset.yaml").read_text())["names"]
+    (data / "dataset.yaml").write_text(yaml.safe_dump({"names": names}))
+    assert read_spec(train(data, run, resume=True).run).classes.colors == PALETTE[:8]
 
 
 @pytest.fixture
@@ -266,7 +274,7 @@ def faulty(streets: Path, tmp_path: Path) -> Path:
 
 
 LEFT_OUT = [
-    {"file": "images/train/0003.png", "reason": "the file is empty. Replace or remove it."},
+    {"file": "images/train/0003.png", "reason": "The file is empty. Replace or remove it."},
     {"file": "images/train/0001.png", "reason": "an image has no mask"},
 ]
 
@@ -283,7 +291,7 @@ def test_a_run_lists_the_files_that_it_excludes(faulty: Path, tiny: Arguments, t
     assert not {"train/0001", "train/0003"} & set(splits["train"])
     report = (run / "report.html").read_text(encoding="utf-8")
     for line in (
-        "excluded: images/train/0003.png: the file is empty. Replace or remove it.",
+        "excluded: images/train/0003.png: The file is empty. Replace or remove it.",
         "excluded: images/train/0001.png: an image has no mask",
     ):
         assert line in report

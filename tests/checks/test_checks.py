@@ -168,7 +168,7 @@ def test_training_stops_at_errors_and_names_the_first(clean: Path) -> None:
     ):
         plant(clean)
     dataset = Dataset.load(clean)
-    with pytest.raises(DataError, match=r"masks/train/1.png: the file is empty. Replace or remove it.") as caught:
+    with pytest.raises(DataError, match=r"masks/train/1.png: The file is empty. Replace or remove it.") as caught:
         require_valid_dataset(scan_dataset(dataset))
     lines = str(caught.value).splitlines()
     assert len(lines) == 7

@@ -3,8 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.checks.context import split_error_message
-from pixelwise.checks.findings import CODES, format_count, format_names, make_finding, make_printable
+from pixelwise.checks.findings import (
+    CODES,
+    format_count,
+    format_names,
+    make_finding,
+    make_printable,
+    split_error_message,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "check.md"
 
@@ -40,8 +46,8 @@ def test_numbers_and_nouns() -> None:
 @pytest.mark.parametrize(
     ("message", "parts"),
     [
-        ("the file is empty. Replace or remove it.", ("the file is empty.", "Replace or remove it.")),
-        ("the file is empty; replace or remove it.", ("the file is empty.", "Replace or remove it.")),
+        ("The file is empty. Replace or remove it.", ("The file is empty.", "Replace or remove it.")),
+        ("The file is empty.", ("The file is empty.", "")),
         ("a.b. 'x' is wrong. Correct it. Or not.", ("a.b.", "'x' is wrong. Correct it. Or not.")),
         ("x is 1.5; 2.5 was expected. Expected 2.", ("x is 1.5; 2.5 was expected.", "Expected 2.")),
     ],

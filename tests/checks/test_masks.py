@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pixelwise import check
+from pixelwise.data.colors import PALETTE
 from pixelwise.data.dataset import Dataset
 from support.faults import BLUE, GREEN, RED, all_masks, make_color_masks, mask, put, write_clean
 
@@ -29,6 +30,20 @@ def test_the_fix_can_be_pasted(colored: Path) -> None:
     np.testing.assert_array_equal(labels, mask(2, 1, 0))  # in the order of the packed colors
 
 
+def test_black_is_named_background_and_dark_colors_are_replaced(tmp_path: Path) -> None:
+    black, navy = (0, 0, 0), (0, 0, 100)
+    all_masks(make_color_masks(black, navy, GREEN), description=None)(write_clean(tmp_path))
+    (finding,) = check(tmp_path).findings
+    snippet = get_snippet(finding.fix)
+    (tmp_path / "dataset.yaml").write_text(snippet)
+    dataset = Dataset.load(tmp_path)
+    assert check(tmp_path).findings == ()
+    assert dataset.classes.names == ("background", "class_1", "class_2")
+    assert dataset.classes.background == 0
+    assert dataset.classes.colors == (black, PALETTE[0], GREEN)
+    np.testing.assert_array_equal(dataset.read_labels(dataset.samples[0]), mask(0, 1, 2))
+
+
 def test_the_most_frequent_of_many_colors_are_listed(colored: Path) -> None:
     """JPEG creates a few pixels of many other colors."""
     ramp = np.array([*([RED] * 600), *((i, i, 100) for i in range(168))], np.uint8).reshape(24, 32, 3)
@@ -38,7 +53,7 @@ def test_the_most_frequent_of_many_colors_are_listed(colored: Path) -> None:
     assert finding.fix.startswith(
         "This many colors are the result of JPEG compression or interpolation: save the original masks"
     )
-    assert "these 3 colors are the most frequent" in finding.fix
+    assert "with the 3 most frequent colors" in finding.fix
     assert get_snippet(finding.fix).startswith("names: [class_0, class_1, class_2]\n")
 
 

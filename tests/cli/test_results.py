@@ -8,6 +8,7 @@ from pixelwise.checks import CheckReport, Finding, Severity
 from pixelwise.cli.main import main
 from pixelwise.cli.results import print_check, print_cross_validation, print_failures, print_scores, print_training
 from pixelwise.config import Config
+from pixelwise.networks import NETWORKS, describe
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
 Capture = pytest.CaptureFixture[str]
@@ -133,6 +134,52 @@ def test_config_prints_keys_with_default_range_and_meaning(capsys: Capture) -> N
 
 def test_config_prints_a_json_schema(capsys: Capture) -> None:
     assert json.loads(run(capsys, "config", "--json-schema")) == Config.json_schema()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_fits_eighty_columns(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = describe(name)
+    lines = run(capsys, "networks", name.upper()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\u2026" not in "".join(lines)
+    # One line for each layer, with its whole name and all figures.
+    shown = [line for line in lines if line.startswith(" ") and re.search(r"x\d+x\d+ +[\d,]+ +[\d.]+ +[\d.]+$", line)]
+    assert [line.split()[0] for line in shown if line[1] != " "] == [row.name for row in rows if row.name]
+    assert len(shown) == len(rows)
+
+
+def test_all_networks_fit_eighty_columns(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(capsys, "networks", "--size", "64", "64")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\u2026" not in shown
+    assert [name for name in NETWORKS if f" {name} " not in shown] == []
+
+
+def test_the_layers_show_crops_joins_and_sums(capsys: Capture) -> None:
+    shown = run(capsys, "networks", "unet-paper", "--size", "572", "572", "--channels", "1", "--classes", "2")
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    start = lines.index("up.0 crop 64x64 -> 56x56 512x56x56 0 0.00 0.0")
+    assert lines[start + 1] == "up.0 concatenate 512 + 512 1024x56x56 0 0.00 0.0"
+    assert lines.index("encoder") < start
+    sums = [line.split() for line in lines if line.startswith(("encoder ", "decoder ", "total "))]
+    assert [words[:3] for words in sums] == [
+        ["encoder", "10", "18,842,048"],
+        ["decoder", "13", "12,188,610"],
+        ["total", "23", "31,030,658"],
+    ]
+    total = sum(float(words[3]) for words in sums[:2])
+    assert float(sums[2][3]) == pytest.approx(total, abs=0.02)
+
+
+def test_long_names_of_layers_are_complete(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(capsys, "networks", "unet", "--encoder", "densenet121", "--size", "64", "64")
+    assert max(map(len, shown.splitlines())) <= 80
+    width = shown.splitlines()[1].index("operator")
+    names = "".join(line[:width].strip() for line in shown.splitlines())
+    assert "encoder.features.denseblock4.denselayer16.conv2" in names
 
 
 def test_networks_prints_the_input(capsys: Capture) -> None:

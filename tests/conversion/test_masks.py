@@ -162,7 +162,7 @@ def test_nnunet_has_an_ignore_label_only_if_it_occurs(make: Make, tmp_path: Path
 
 
 def test_nnunet_reserves_the_name_ignore(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a class is named 'ignore', which nnU-Net uses for .* Rename it"):
+    with pytest.raises(DataError, match=r"A class is named 'ignore', which nnU-Net uses for .* Rename it"):
         convert(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="nnunet")
 
 

@@ -82,7 +82,7 @@ def test_without_a_background_every_class_has_objects(make: Make, tmp_path: Path
 
 
 def test_coco_reserves_the_name_ignore(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a class is named 'ignore', which COCO uses for .* Rename it"):
+    with pytest.raises(DataError, match=r"A class is named 'ignore', which COCO uses for .* Rename it"):
         convert(make(names=["background", "ignore", "blob"]), tmp_path / "out", to="coco")
 
 

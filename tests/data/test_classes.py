@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelwise.data.classes import (
-    GRAY,
     Classes,
     ValueRange,
     classes_from_dict,
     classes_from_values,
-    default_colors,
+    find_foreground,
     ignore_index_for,
     mask_values,
     pack_color,
 )
+from pixelwise.data.colors import GRAY, PALETTE, choose_colors
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import DataError
 
@@ -68,8 +68,8 @@ def test_other_ids_are_compacted_in_ascending_order() -> None:
 
 
 def test_the_class_of_0_is_gray_without_names() -> None:
-    assert classes_from_values([3, 0, 7]).colors == (GRAY, *default_colors(3)[1:])
-    assert classes_from_values([1, 3, 7]).colors == default_colors(3)
+    assert classes_from_values([3, 0, 7]).colors == (GRAY, *PALETTE[:2])
+    assert classes_from_values([1, 3, 7]).colors == PALETTE[:3]
 
 
 @pytest.mark.parametrize("values", [[], [255]])
@@ -96,14 +96,14 @@ def test_unlisted_colors_are_returned_and_ignored() -> None:
 
 @st.composite
 def codings(draw: st.DrawFn) -> Classes:
-    """Index masks, masks of any other values, or RGB masks; the values of a class may be many."""
+    """Index masks, masks of any other values, or RGB masks; the values of a Class may be many."""
     rgb = draw(st.booleans())
     keys = st.integers(0, 2**24 - 1 if rgb else 65535)
     mapping = draw(st.dictionaries(keys, st.integers(0, 4), min_size=1, max_size=12))
     found = sorted(set(mapping.values()))
     return Classes(
         names=tuple(f"class {i}" for i in found),
-        colors=default_colors(len(found)),
+        colors=choose_colors([f"class {i}" for i in found]),
         label_mapping={value: found.index(index) for value, index in mapping.items()},
         ignore=tuple(draw(st.sets(keys, max_size=3)) - mapping.keys()),
         coding="rgb" if rgb else "index",
@@ -220,7 +220,7 @@ def test_the_value_that_is_written_for_a_range_is_in_it(ranges: list[str], writt
     classes = describe_classes(parse_description({"names": ["a", "b"], "label_mapping": mapping}))
     labels = np.array([[0, 1]], np.uint8)
     if min(written) < 0:
-        with pytest.raises(DataError, match=r"class 'a' has the mask value -6, but label files contain 0 to 65535"):
+        with pytest.raises(DataError, match=r"Class 'a' has the mask value -6, but label files contain 0 to 65535"):
             classes.to_mask(labels)
         return
     assert classes.to_mask(labels).tolist() == [written]
@@ -239,7 +239,7 @@ def test_a_gray_rgb_mask_holds_indices() -> None:
 
 
 def test_a_colored_mask_without_colors_is_an_error() -> None:
-    with pytest.raises(DataError, match="the mask is an RGB image, but the classes are not defined"):
+    with pytest.raises(DataError, match="The mask is an RGB image, but the classes are not defined"):
         mask_values(np.array([[[1, 2, 3]]], np.uint8), "index")
 
 
@@ -249,6 +249,9 @@ def test_colors_are_packed() -> None:
     assert mask_values(np.array([[255]], np.uint8), "rgb").tolist() == [[0xFFFFFF]]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 19, 256])
-def test_default_colors_are_distinct(count: int) -> None:
-    assert len(set(default_colors(count))) == count
+@pytest.mark.parametrize(
+    ("names", "foreground"),
+    [(("background", "other"), 1), (("defect", "other"), 0), (("road", "sky"), 1), (("a", "b", "background"), None)],
+)
+def test_the_foreground_is_the_class_that_is_no_background(names: tuple[str, ...], foreground: int | None) -> None:
+    assert find_foreground(names) == foreground

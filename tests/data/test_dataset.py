@@ -171,7 +171,7 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, description: str, me
 
 
 def test_a_dataset_without_images_is_an_error(tmp_path: Path) -> None:
-    for name in ("images/a.svg", "masks/a.png"):
+    for name in ("images/a.txt", "masks/a.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"No images found in .* \(PNG, .*DICOM.*\). Put the images into images/"):
@@ -188,13 +188,13 @@ def test_sizes_that_differ_are_an_error(tmp_path: Path) -> None:
 
 def test_a_value_that_is_not_listed_is_an_error(tmp_path: Path) -> None:
     dataset = Dataset.load(write_dataset(tmp_path, a=np.array([[0, 9]], np.uint8)))
-    with pytest.raises(DataError, match=r"masks/a.png: contains the value 9, which dataset.yaml does not list. Add"):
+    with pytest.raises(DataError, match=r"masks/a.png: The mask contains the value 9, which no class has. Add"):
         dataset.read_labels(dataset.samples[0])
 
 
 def test_a_colored_mask_among_index_masks_is_an_error(tmp_path: Path) -> None:
     dataset = Dataset.load(write_dataset(tmp_path, a=COLORED))
-    with pytest.raises(DataError, match=r"masks/a.png: the mask is an RGB image"):
+    with pytest.raises(DataError, match=r"masks/a.png: The mask is an RGB image"):
         dataset.read_labels(dataset.samples[0])
 
 
@@ -325,13 +325,13 @@ def test_a_split_has_its_samples_and_the_classes_of_the_dataset(splits: Dataset)
     with pytest.raises(DataError, match="contains the value 9"):
         splits.split("test")[0]
     train = splits.split("train")
-    with pytest.raises(InvalidArgumentError, match=r"unknown split 'test'.* Choose one of: train"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown split 'test'.* Choose one of: train"):
         train.split("test")
 
 
 def test_a_mask_that_defines_classes_must_be_readable(tmp_path: Path) -> None:
     write_dataset(tmp_path, "", a=MASK, b=COLORED)
-    with pytest.raises(DataError, match=r"masks/b.png: the mask is an RGB image"):
+    with pytest.raises(DataError, match=r"masks/b.png: The mask is an RGB image"):
         assert Dataset.load(tmp_path).classes
     (tmp_path / "masks/b.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"masks/b.png: the file is empty"):
@@ -373,4 +373,11 @@ def test_a_notebook_shows_samples_legend_and_splits(tmp_path: Path) -> None:
 
 def test_a_notebook_shows_a_dataset_without_readable_masks(tmp_path: Path) -> None:
     write_dataset(tmp_path, "", a=COLORED)
-    assert "the mask is an RGB image" in Dataset.load(tmp_path)._repr_html_()
+    assert "The mask is an RGB image" in Dataset.load(tmp_path)._repr_html_()
+
+
+def test_a_notebook_shows_that_the_background_is_not_painted(tmp_path: Path) -> None:
+    write_dataset(tmp_path, "names: [background, box]\n", a=MASK)
+    page = Dataset.load(tmp_path)._repr_html_()
+    assert "background:transparent" in page
+    assert "background (not painted)" in page

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pixelwise as pw
+from pixelwise.data.colors import GRAY, PALETTE
 from pixelwise.data.io.images import encode_png, write_png
 from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.errors import DataError, InvalidArgumentError
@@ -55,6 +56,14 @@ def test_samples_are_named_after_their_folders(tmp_path: Path) -> None:
         assert (pixels.shape, set(np.unique(labels))) == ((4, 6, 3), {0, 1, 255})
 
 
+def test_classes_of_several_folders_have_their_own_colors(tmp_path: Path) -> None:
+    """Each folder alone has the first colors of the palette."""
+    folders = [write_coco(tmp_path / name, [name, "car"], name) for name in ("one", "two")]
+    classes = load_datasets(folders).classes
+    assert classes.names == ("background", "one", "car", "two")
+    assert classes.colors == (GRAY, *PALETTE[:3])
+
+
 def test_folders_of_one_name_keep_the_folders_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for site in "ab":
         MASK_DATASETS["voc"].build(tmp_path / site / "data")
@@ -91,7 +100,7 @@ def test_formats_may_differ(tmp_path: Path) -> None:
     assert dataset.format == "coco + folder"
     assert read_left([one, tmp_path / "two"]) == {"one/a": "box", "two/b": "disc"}
     write_png(tmp_path / "two/masks/b.png", mask(7, 8))
-    with pytest.raises(DataError, match=r"two/masks/b.png: contains the value 8, which dataset.yaml does not list"):
+    with pytest.raises(DataError, match=r"two/masks/b.png: The mask contains the value 8, which no class has"):
         dataset.read(dataset.samples[1])
 
 

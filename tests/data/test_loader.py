@@ -180,7 +180,7 @@ def test_a_lower_resolution_shrinks_the_same_scene(tmp_path: Path) -> None:
 def test_an_invalid_pair_is_an_error(tmp_path: Path) -> None:
     dataset = write_pairs(tmp_path)
     (tmp_path / "masks/3.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"masks/3\.png: the file is empty"):
+    with pytest.raises(DataError, match=r"masks/3\.png: The file is empty"):
         replace(make_batches(dataset), batch_size=PAIRS).make(0)
 
 
@@ -356,12 +356,12 @@ def test_a_consumer_may_stop_early() -> None:
 def test_an_error_of_make_reaches_the_consumer() -> None:
     def make(step: int) -> Batch:
         if step == 2:
-            raise DataError("a.png: the file is empty")
+            raise DataError("a.png: The file is empty")
         return numbered(step)
 
     source = prefetch(make, count())
     assert [next(source)[0], next(source)[0]] == [0, 1]
-    with pytest.raises(DataError, match=r"a\.png: the file is empty"):
+    with pytest.raises(DataError, match=r"a\.png: The file is empty"):
         next(source)
     assert loaders() == []
 

@@ -197,9 +197,9 @@ def test_run_lengths_that_do_not_fill_the_image_are_an_error(runs: list[int]) ->
 
 @pytest.mark.parametrize("outline", [[], [(0, 0), (1, 1)], [0, 0, 1, 1], [(0, 0, 0)] * 3])
 def test_invalid_polygons_are_an_error(outline: list[tuple[float, float]]) -> None:
-    with pytest.raises(DataError, match=r"the number of points of a polygon is [02]\. Expected 3 or more"):
+    with pytest.raises(DataError, match=r"The number of points of a polygon is [02]\. Expected 3 or more"):
         Polygon(value=1, outline=outline)
-    with pytest.raises(DataError, match=r"the number of points of a polygon is [02]\. Expected 3 or more"):
+    with pytest.raises(DataError, match=r"The number of points of a polygon is [02]\. Expected 3 or more"):
         Polygon(value=1, outline=[(0, 0), (1, 0), (1, 1)], holes=[outline])
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from pixelwise.data.classes import MAX_FOUND_CLASSES
+from pixelwise.data.classes import MAX_FOUND_CLASSES, classes_from_dict
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample_stats import SampleStats
@@ -82,8 +82,8 @@ def test_errors_are_recorded_with_their_file(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path)
     (stats,) = scan_dataset(dataset).stats
     assert stats.image_error is not None
-    assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: the file is truncated. Copy or download")
-    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: the file is empty. Replace or remove it."
+    assert stats.image_error.startswith(f"{tmp_path / 'images/a.tif'}: The file is truncated. Copy or download")
+    assert stats.mask_error == f"{tmp_path / 'masks/a.png'}: The file is empty. Replace or remove it."
     assert (stats.size, stats.mask_size, stats.value_counts) == (None, None, {})
 
 
@@ -102,9 +102,9 @@ def test_missing_and_unreadable_files_are_recorded(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     a, b = scan_dataset(dataset).stats
-    assert a.image_error == f"{tmp_path}/images/a.png: the file does not exist. Restore it, or correct the path."
+    assert a.image_error == f"{tmp_path}/images/a.png: The file does not exist. Restore it, or correct the path."
     assert b.mask_error is not None
-    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: the file cannot be read (permission denied). Make it")
+    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: The file cannot be read (permission denied). Make it")
 
 
 def test_a_color_mask_without_colors_is_recorded_with_its_file(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_alpha(tmp_path: Path) -> None:
     dataset = Dataset.load(tmp_path)
     (varying,) = scan_dataset(dataset).stats
     assert varying.image_error is not None
-    assert varying.image_error.startswith(f"{path}: the alpha channel varies")
+    assert varying.image_error.startswith(f"{path}: The alpha channel varies")
     rgba[..., 3] = 255
     write_png(path, rgba)
     (constant,) = scan_dataset(dataset).stats
@@ -154,6 +154,18 @@ def test_declared_classes_and_channels_stay(tmp_path: Path) -> None:
     assert dataset.classes.names == ("a", "b")
     assert dataset.channels == 1
     assert dataset.declared_classes is not None
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.6, 1), (0.4, None)])
+def test_a_class_named_background_is_one_if_it_fills_most_pixels(
+    tmp_path: Path, share: float, expected: int | None
+) -> None:
+    mask = np.zeros((10, 10), np.uint8)
+    mask[: round(10 * share)] = 1
+    classes = scan(tmp_path, {"a": (noise(10, 10, 3), mask)}, "names: [defect, other]").classes
+    assert (classes.background, classes.majority) == (expected, expected)
+    assert classes_from_dict(classes.to_dict()).background == expected
+    assert scan(tmp_path / "b", {"a": (noise(10, 10, 3), mask)}, "names: [defect, metal]").classes.background is None
 
 
 def test_masks_of_too_many_values_have_no_classes(tmp_path: Path) -> None:

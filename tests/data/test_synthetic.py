@@ -291,7 +291,7 @@ def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
             size=(32, side), seed=seed,
         )  # fmt: skip
 
-    with pytest.raises(InvalidArgumentError, match=r"unknown synthetic dataset 'street'.*'streets'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown synthetic dataset 'street'.*'streets'"):
         write(kind="street")
     with pytest.raises(InvalidArgumentError, match="images are -1 train, 0 val, 0 test"):
         write(num_train=-1)

@@ -150,7 +150,7 @@ def test_the_splits_of_another_dataset_apply_to_it(run: Path, tmp_path: Path) ->
 
 def test_a_damaged_record_is_an_error(run: Path, tmp_path: Path) -> None:
     (run / "files.json").write_text('{"images/a.png": 3}')
-    with pytest.raises(DataError, match=r"files\.json cannot be read .* Restore or remove it"):
+    with pytest.raises(DataError, match=r"files\.json is damaged. Restore or remove it"):
         choose(pairs(tmp_path / "data", ["."]), run)
 
 

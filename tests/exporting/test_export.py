@@ -289,15 +289,15 @@ def test_a_folder_may_have_a_suffix_if_it_exists(model, tmp_path):
     ("output", "options", "message"),
     [
         ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
-        ("a", {"format": "onyx"}, "unknown format 'onyx'. Did you mean 'onnx'"),
+        ("a", {"format": "onyx"}, "Unknown format 'onyx'. Did you mean 'onnx'"),
         ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a fraction from 0 to 1"),
-        ("a.onnx", {"precision": "fp61"}, "unknown precision 'fp61'. Did you mean 'fp16'"),
+        ("a.onnx", {"precision": "fp61"}, "Unknown precision 'fp61'. Did you mean 'fp16'"),
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
         ("a.pt2", {"opset": 17}, "opset is 17, but torch-export has no opsets. Use the format onnx, or omit it"),
         ("a.xml", {"opset": 17}, "opset is 17, but openvino has no opsets"),
         ("a.onnx", {"opset": 3}, r"cannot be written in opset 3 \(.*\)\. Omit --opset for the oldest"),
         ("a.onnx", {"fixed_size": (0, 5)}, r"fixed_size is \(0, 5\)\. Expected a height and a width from 1"),
-        ("a.onnx", {"fixed_size": (5, 5), "precision": "int8"}, "int8 files take images of any size. Omit fixed_size"),
+        ("a.onnx", {"fixed_size": (5, 5), "precision": "int8"}, "Int8 files take images of any size. Omit fixed_size"),
     ],
 )
 def test_invalid_arguments_are_errors(model, tmp_path, output, options, message):

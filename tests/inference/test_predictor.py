@@ -111,7 +111,7 @@ def test_other_numbers_are_converted_to_float32(make_model: MakeModel, tmp_path:
 def test_values_that_are_not_finite_are_an_error(make_model: MakeModel, tmp_path: Path) -> None:
     """They would spread over all that the network sees together."""
     predictor = load(make_model(tmp_path / "m", channels=1, dtype="float32"), device="cpu")
-    with pytest.raises(DataError, match="the image contains 1 NaN or infinite values"):
+    with pytest.raises(DataError, match="The image contains 1 NaN or infinite values"):
         predictor.predict(np.array([[1.0, np.nan]]))
 
 
@@ -150,9 +150,9 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": "onnx-runtime"}, "unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
-        ({"precision": "fp8"}, r"unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
-        ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"engine": "onnx-runtime"}, "Unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
+        ({"precision": "fp8"}, r"Unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
+        ({"device": "abacus"}, "Unknown device 'abacus'"),
     ],
 )
 def test_an_unknown_choice_is_an_error(model: Path, arguments: dict[str, str], said: str) -> None:
@@ -264,7 +264,7 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
     ("options", "said"),
     [
         ({"tta": ["flips"], "samples": 3}, "tta and samples both average predictions"),
-        ({"tta": "flip"}, r"unknown test-time augmentation 'flip'.* Did you mean 'flips'"),
+        ({"tta": "flip"}, r"Unknown test-time augmentation 'flip'.* Did you mean 'flips'"),
         ({"samples": 0}, "samples is 0, but must be at least 1"),
         ({"samples": 2, "tile_size": 8}, "samples are drawn for the whole image"),
     ],
@@ -306,6 +306,19 @@ def test_class_names_are_escaped_in_notebooks(make_model: MakeModel, tmp_path: P
     assert text is not None
     assert "<script>" not in text
     assert "&lt;script&gt;" in text or "a &amp; b" in text
+
+
+def test_notebooks_show_the_image_below_the_background(make_model: MakeModel, tmp_path: Path) -> None:
+    predictor = load(make_model(tmp_path / "m", classes={"names": ["background", "a", "b"]}), device="cpu")
+    pixels = image(24, 32)
+    prediction = predictor.predict(pixels)
+    text = prediction._repr_html_() or ""
+    with PictureFile.open(io.BytesIO(base64.b64decode(text.partition("base64,")[2].partition('"')[0]))) as picture:
+        shown = np.asarray(picture)
+    is_background = prediction.labels == 0
+    assert is_background.any()
+    np.testing.assert_array_equal(shown[is_background], pixels[is_background])
+    assert "background (not painted)" in text
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ def test_absent_classes_get_weight_1_and_do_not_change_median() -> None:
 def test_invalid_counts_raise() -> None:
     with pytest.raises(InvalidArgumentError, match=r"\(2,\) and image_pixels \(3,\) must both be \(K,\)"):
         median_frequency_weights([1, 2], [1, 2, 3])
-    with pytest.raises(InvalidArgumentError, match="class 1 has more class_pixels than the images that contain it"):
+    with pytest.raises(InvalidArgumentError, match="Class 1 has more class_pixels than the images that contain it"):
         median_frequency_weights([1, 3], [2, 2])
 
 

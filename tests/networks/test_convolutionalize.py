@@ -356,7 +356,7 @@ def averaged(*head: nn.Module) -> nn.Module:
 REFUSED = {
     r"has no weights": lambda: nn.Identity(),
     r"has no convolution": lambda: nn.Sequential(nn.Flatten(), nn.Linear(972, 2)),
-    r"does not take 18x18 images \(.*\); set input_size to its native size": lambda: Pooled(
+    r"does not take 18x18 images \(.*\). Set input_size to its native size": lambda: Pooled(
         lambda x: x.flatten(1), nn.Linear(9, 2)
     ),
     r"returns \(1, 4, 4, 4\), not logits \(B, K\)": lambda: Pooled(lambda x: x, nn.Identity()),

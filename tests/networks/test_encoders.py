@@ -325,12 +325,12 @@ def test_gradients_reach_every_weight():
 
 def test_unknown_names_list_the_nearest():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
+        InvalidArgumentError, match=r"Unknown encoder 'resnet35'. Did you mean 'resnet50'\? Choose one of: alexnet"
     ):
         build_encoder("resnet35", in_channels=3)
-    with pytest.raises(InvalidArgumentError, match=r"unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown timm encoder 'resnet17'. Did you mean 'resnet1\d'\?"):
         build_encoder("timm:resnet17", in_channels=3)
-    with pytest.raises(InvalidArgumentError, match="unknown classifier 'linear'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown classifier 'linear'"):
         get_classifier_layers(nn.Linear(1, 1))
 
 

@@ -406,7 +406,7 @@ def test_common_weights_are_copied():
     ],
 )
 def test_start_from_needs_a_coarser_network_of_the_same_parts(coarser, named):
-    with pytest.raises(InvalidArgumentError, match=rf"an FCN-8s cannot start from this FCN-\d+s.*({named})"):
+    with pytest.raises(InvalidArgumentError, match=rf"An FCN-8s cannot start from this FCN-\d+s.*({named})"):
         small(8).start_from(coarser)
 
 
@@ -498,7 +498,7 @@ def test_unsupported_paddings_raise(classifier, padding):
 
 
 def test_other_classifiers_raise():
-    with pytest.raises(InvalidArgumentError, match="unknown classifier 'sequential'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown classifier 'sequential'"):
         FCN.from_classifier(nn.Sequential(nn.Linear(1, 1)), 5)
 
 
@@ -506,13 +506,13 @@ def test_other_classifiers_raise():
 
 
 def test_encoder_of_other_channels_raises():
-    with pytest.raises(InvalidArgumentError, match="the encoder takes 3 channels, but in_channels is 1"):
+    with pytest.raises(InvalidArgumentError, match="The encoder takes 3 channels, but in_channels is 1"):
         FCN(1, 2, encoder=small().encoder)
 
 
 def test_unknown_stride_raises():
     with pytest.raises(
-        InvalidArgumentError, match=r"this encoder has no map of stride 64; use one of \(32, 16, 8, 4, 2\)"
+        InvalidArgumentError, match=r"This encoder has no map of stride 64. Use one of \(32, 16, 8, 4, 2\)"
     ):
         FCN(3, 2, encoder=small().encoder, stride=64)
 
@@ -525,7 +525,7 @@ def test_alignment_must_be_known():
 
 
 def test_unknown_upsampling_lists_the_choices():
-    with pytest.raises(InvalidArgumentError, match="unknown upsampling 'bilinear'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown upsampling 'bilinear'"):
         FCN(3, 2, encoder=small().encoder, upsampling="bilinear")
 
 

@@ -72,7 +72,7 @@ def test_other_upsamplings_change_channels_by_a_1x1_convolution(upsampling):
 
 def test_unknown_upsampling_lists_the_choices():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
+        InvalidArgumentError, match=r"Unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
     ):
         build_upsampling("nearst", 4, 4)
 
@@ -87,7 +87,7 @@ def test_join():
 
 
 def test_unknown_skips_list_the_choices():
-    with pytest.raises(InvalidArgumentError, match=r"unknown skips 'cat'. .*: add, concat, none"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown skips 'cat'. .*: add, concat, none"):
         count_joined_channels(4, 4, "cat")
 
 

@@ -69,5 +69,5 @@ def test_forms_of_the_papers_have_fixed_encoders():
 
 
 def test_unknown_name_lists_the_nearest():
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\? Choose one of"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'umet'. Did you mean 'unet'\? Choose one of"):
         build_network(NetworkConfig(name="umet"), in_channels=3, num_classes=2)

@@ -146,7 +146,7 @@ def test_dropout_changes_no_name_and_no_parameter():
 def test_dropout_by_level():
     assert distribute_dropout(5, 0.5) == [0, 0, 0.5, 0.5, 0.5]
     assert distribute_dropout(1, 0) == [0]
-    with pytest.raises(InvalidArgumentError, match="from the third level on and this network has 2; use dropout=0"):
+    with pytest.raises(InvalidArgumentError, match=r"from the third level on and this network has 2. Use dropout=0"):
         distribute_dropout(2, 0.5)
 
 

@@ -44,7 +44,7 @@ def test_stages_go_from_fine_to_coarse() -> None:
 
 def test_network_without_stages_raises() -> None:
     with pytest.raises(
-        InvalidArgumentError, match="freeze_stages is 1, but Conv2d has 0 encoder stages; set it to at most 0"
+        InvalidArgumentError, match=r"freeze_stages is 1, but Conv2d has 0 encoder stages. Set it to at most 0"
     ):
         get_first_stages(nn.Conv2d(1, 1, 1), 1)
     with pytest.raises(InvalidArgumentError, match=r"layer_decay is 0\.5, but Conv2d has no encoder stages"):

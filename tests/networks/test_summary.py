@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks import NETWORKS, UNet, build_network
+from pixelwise.networks import NETWORKS, SegNet, UNet, build_network
 from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe, describe_layers, describe_network
 
 
@@ -12,13 +12,19 @@ def test_paper_s_unet_layer_by_layer():
         network = UNet(1, 2)
     rows = describe_layers(network, (572, 572), in_channels=1)
     assert all(row.shape[1] == row.shape[2] for row in rows)
-    sides = [row.shape[1] for row in rows if row.operator != "cat"]
+    sides = [row.shape[1] for row in rows if row.operator not in ("crop", "cat")]
     down = [570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28]
     up = [56, 54, 52, 104, 102, 100, 200, 198, 196, 392, 390, 388, 388]
     assert sides == down + up
     assert [row.shape for row in rows if row.operator == "cat"] == [
         (1024, 56, 56), (512, 104, 104), (256, 200, 200), (128, 392, 392)
     ]  # fmt: skip
+    crops = [(row.inputs, row.shape) for row in rows if row.operator == "crop"]
+    assert crops == [
+        (((512, 64, 64),), (512, 56, 56)), (((256, 136, 136),), (256, 104, 104)),
+        (((128, 280, 280),), (128, 200, 200)), (((64, 568, 568),), (64, 392, 392)),
+    ]  # fmt: skip
+    assert sum(row.is_convolution for row in rows) == 23
     assert sum(row.parameters for row in rows) == 31_030_658
     assert rows[0].name == "first.0"
     assert rows[-1].shape == (2, 388, 388)
@@ -30,13 +36,20 @@ def test_costs_counted_by_hand():
     )
     first, pool, last = describe_layers(network, (10, 20), in_channels=3)
     assert first == LayerRow(
-        name="0", operator="conv2d", shape=(8, 10, 20), parameters=8 * 27 + 8, gflops=2 * 27 * 8 * 200 / 1e9
+        name="0",
+        operator="conv2d",
+        inputs=((3, 10, 20),),
+        shape=(8, 10, 20),
+        parameters=8 * 27 + 8,
+        gflops=2 * 27 * 8 * 200 / 1e9,
+        activation_mb=4 * 200 * (3 + 8) / 1e6,  # the image and the result of ReLU
+        part=None,
     )
-    assert pool == LayerRow(name="2", operator="max_pool2d", shape=(8, 5, 10), parameters=0, gflops=0)
+    # The pool stores the position of each maximum, in eight bytes.
+    assert (pool.name, pool.operator, pool.shape, pool.activation_mb) == ("2", "max_pool2d", (8, 5, 10), 8 * 400 / 1e6)
     # Each of 5 x 10 pixels is multiplied by a kernel of 2 x 2 for each pair of channels.
-    assert last == LayerRow(
-        name="3", operator="conv_transpose2d", shape=(2, 10, 20), parameters=66, gflops=2 * 50 * 4 * 16 / 1e9
-    )
+    assert (last.operator, last.parameters, last.gflops) == ("conv_transpose2d", 66, 2 * 50 * 4 * 16 / 1e9)
+    assert last.activation_mb == 4 * 400 / 1e6
 
 
 def test_normalization_is_listed_because_it_has_weights():
@@ -93,9 +106,9 @@ def test_one_network():
 
 
 def test_unknown_names_and_illegal_sizes_raise():
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'. Did you mean 'unet'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'umet'. Did you mean 'unet'\?"):
         describe_network("umet")
-    with pytest.raises(InvalidArgumentError, match=r"unknown network 'umet'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown network 'umet'"):
         describe("umet", size=(32, 32))
     with pytest.raises(InvalidArgumentError, match=r"heights and widths of 16m\+60"):
         describe_layers(UNet(1, 2, base_channels=2), (571, 571), in_channels=1)
@@ -108,9 +121,58 @@ def test_the_layers_are_those_of_the_next_legal_size():
     assert describe("unet-paper", size=(572, 572), in_channels=1, num_classes=2)[-1].shape == (2, 388, 388)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_parts_of_each_network_are_known(name):
+    rows = describe(name, size=(64, 64), num_classes=2)
+    parts = [row.part for row in rows]
+    assert parts == sorted(parts, key=["encoder", "decoder"].index)
+    assert set(parts) == {"encoder", "decoder"}
+    assert sum(row.activation_mb for row in rows) == describe_network(name, size=(64, 64), num_classes=2).activation_mb
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "decoder"), [("segnet", 13, 13), ("unet-paper", 10, 13), ("fcn-8s", 15, 6)]
+)
+def test_the_convolutions_of_the_papers_are_counted(name, encoder, decoder):
+    rows = [row for row in describe(name) if row.is_convolution]
+    assert [sum(row.part == part for row in rows) for part in ("encoder", "decoder")] == [encoder, decoder]
+
+
+def test_sums_are_rows():
+    rows = describe("segnet-basic-encoder-addition", size=(32, 32))
+    assert [row.inputs for row in rows if row.operator == "add"] == [((64, s, s), (64, s, s)) for s in (4, 8, 16, 32)]
+
+
+def test_memory_is_that_of_one_image_at_one_pixel():
+    rows = describe("unet", size=(16, 16))  # one pixel at the bottom, of which no batch has a standard deviation
+    assert 0 < sum(row.activation_mb for row in rows) < 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_name_builds_a_network(name):
+    with torch.device("meta"):
+        assert isinstance(build_network(name, in_channels=3, num_classes=2), nn.Module)
+
+
 def test_printed_networks_show_pooling_and_unpooling():
-    assert "MaxPoolWithSwitches(kernel_size=2, ceil_mode=True)" in repr(
-        build_network("segnet", in_channels=3, num_classes=2)
-    )
-    assert "upsampling=switches, skips=none" in repr(build_network("segnet", in_channels=3, num_classes=2))
+    text = repr(build_network("segnet", in_channels=3, num_classes=2))
+    assert text.count("(pool): MaxPoolWithSwitches(kernel_size=2, ceil_mode=True)") == 5
+    assert text.count("(unpool): MaxUnpool(kernel_size=2)") == 5
+    assert "upsampling=switches, skips=none" in text
     assert "upsampling=transposed, skips=concat" in repr(build_network("unet", in_channels=3, num_classes=2))
+    assert "(0-3): 4 x MaxUnpool(kernel_size=2)" in repr(build_network("segnet-basic", in_channels=3, num_classes=2))
+
+
+@pytest.mark.parametrize(
+    ("upsampling", "layer"),
+    [
+        ("switches", "MaxUnpool(kernel_size=2)"),
+        ("nearest", "UnpoolNearest(factor=(2, 2))"),
+        ("bed_of_nails", "UnpoolBedOfNails(factor=(2, 2))"),
+        ("bilinear", "Interpolate(mode=bilinear)"),
+        ("transposed", "TransposedConv(4, 4, kernel_size=(2, 2), stride=(2, 2))"),
+    ],
+)
+def test_each_upsampling_is_printed(upsampling, layer):
+    assert layer in repr(SegNet(1, 2, channels=(4, 4), depths=(1, 1), upsampling=upsampling))
+    assert layer in repr(UNet(1, 2, base_channels=4, max_channels=4, depth=1, upsampling=upsampling))

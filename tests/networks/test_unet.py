@@ -79,13 +79,13 @@ def test_initialization_has_the_std_of_the_paper():
 
 def test_same_padding_raises_for_illegal_sizes():
     network = UNet(3, 2, base_channels=4, depth=2, padding="same", normalization="batch", stem_stride=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64; .*Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 8, such as 64x64, not 60x64. .*Segmenter"):
         network(torch.zeros(1, 3, 60, 64))
 
 
 def test_encoder_unet_raises_for_illegal_sizes():
     network = build_network(NetworkConfig(encoder="resnet18"), in_channels=3, num_classes=2)
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64; .*Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 32x64, not 31x64. .*Segmenter"):
         network(torch.zeros(1, 3, 31, 64))
     field = trace_geometry(network, in_channels=3)
     assert (field.is_local, field.stride, field.min_size, field.size_multiple) == (True, (32, 32), 32, 32)
@@ -237,7 +237,7 @@ def test_group_normalization_takes_one_pixel_of_one_image():
 
 
 def test_unknown_padding_lists_choices():
-    with pytest.raises(InvalidArgumentError, match=r"unknown padding 'sam'. Did you mean 'same'\? .*: same, valid"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown padding 'sam'. Did you mean 'same'\? .*: same, valid"):
         UNet(1, 2, padding="sam")
 
 
@@ -248,7 +248,7 @@ def test_illegal_size_is_also_a_value_error():
 
 def test_unknown_normalization_lists_choices():
     with pytest.raises(
-        InvalidArgumentError, match=r"unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
+        InvalidArgumentError, match=r"Unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
     ):
         UNet(1, 2, normalization="bach")
 

@@ -202,9 +202,9 @@ def test_nothing_is_executed(tmp_path):
 
 def test_weights_of_another_network_raise(tmp_path):
     path = save({"encoder.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(InvalidArgumentError, match=r"no tensor of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
+    with pytest.raises(InvalidArgumentError, match=r"No tensor of .*other.pth fits .*'encoder.weight'.*'0.weight'"):
         load_weights(small(), path)
-    with pytest.raises(InvalidArgumentError, match="no tensor of these weights fits"):
+    with pytest.raises(InvalidArgumentError, match="No tensor of these weights fits"):
         load_weights(small(), {})
 
 
@@ -351,10 +351,10 @@ def test_weights_that_nobody_published():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vgg61", r"unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
+        ("vgg61", r"Unknown classifier 'vgg61'\. Did you mean 'vgg1.'\?"),
         ("convnext_atto", r"Did you mean 'timm:convnext_atto'"),
         ("timm:convnext_tinny", r"timm has no model 'convnext_tinny'\. Closest of \d+: convnext_tiny,"),
-        ("timm:resnet18.a9_in1k", r"unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
+        ("timm:resnet18.a9_in1k", r"Unknown timm model 'resnet18.a9_in1k'\. Did you mean 'resnet18\.a\d_in1k'"),
     ],
 )
 def test_unknown_names_list_the_nearest(name, message):
@@ -363,5 +363,5 @@ def test_unknown_names_list_the_nearest(name, message):
 
 
 def test_unknown_weights_raise():
-    with pytest.raises(InvalidArgumentError, match=r"weights are 'imagenett', but must be 'imagenet', 'none'"):
+    with pytest.raises(InvalidArgumentError, match=r"Weights are 'imagenett', but must be 'imagenet', 'none'"):
         build_classifier("squeezenet1_1", weights="imagenett")  # type: ignore[arg-type]

@@ -87,5 +87,5 @@ def test_networks_without_a_classifier_raise(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"UNet has no layers of a classifier"):
         load_classifier_weights(build(config), config, path)
     config = NetworkConfig(encoder="vgg11", encoder_weights="file")
-    with pytest.raises(InvalidArgumentError, match=r"no tensor of .* fits the network"):
+    with pytest.raises(InvalidArgumentError, match=r"No tensor of .* fits the network"):
         load_classifier_weights(build(config), config, path)

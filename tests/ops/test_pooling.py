@@ -463,9 +463,9 @@ def test_invalid_out_raises() -> None:
         (pooled, switches.int()),
         (pooled.to(memory_format=torch.channels_last), switches),
     ):
-        with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 4, 4\)"):
+        with pytest.raises(InvalidArgumentError, match=r"Out is .* but must be \(1, 2, 4, 4\)"):
             max_pool_with_switches(x, out=out)
-    with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 8, 8\)"):
+    with pytest.raises(InvalidArgumentError, match=r"Out is .* but must be \(1, 2, 8, 8\)"):
         max_unpool(pooled, switches, (8, 8), out=x[..., 1:])
     with pytest.raises(InvalidArgumentError, match="cannot be differentiated"):
         max_pool_with_switches(x.clone().requires_grad_(), out=(pooled, switches))

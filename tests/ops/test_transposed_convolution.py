@@ -377,7 +377,7 @@ def test_module_without_bias():
         ((4, 3, 3), (4, 3, 2, 2), {}, r"x is \(4, 3, 3\) .* must be \(B, C, H, W\)"),
         ((1, 4, 3, 3), (4, 3, 2), {}, r"weight is \(4, 3, 2\) .* must be \(C_in, C_out, k, k\)"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"groups": 3}, r"groups 3 must divide its first dimension"),
-        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"for 3 channels, but x has 4; it must be \(C_in, C_out / groups"),
+        ((1, 4, 3, 3), (3, 4, 2, 2), {}, r"for 3 channels, but x has 4. It must be \(C_in, C_out / groups"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"bias": torch.zeros(4)}, r"bias is \(4,\) .* must be \(3,\)"),
         ((1, 4, 3, 3), (4, 3, 2, 2), {"padding": 2}, r"3x3 gives no output with a 2x2 kernel .*use less padding"),
         (
@@ -419,7 +419,7 @@ def test_invalid_module_matrix_and_counts_raise():
         TransposedConv(4, 3, 2, groups=2)
     with pytest.raises(InvalidArgumentError, match=r"output_padding is 1, but must be"):
         TransposedConv(4, 3, 2, output_padding=1)
-    with pytest.raises(InvalidArgumentError, match=r"size has 4 pixels, but must fit a kernel of 5"):
+    with pytest.raises(InvalidArgumentError, match=r"A size of 4 pixels does not fit a kernel of 5"):
         conv_matrix(torch.zeros(1, 1, 5, 5), (4, 9))
     with pytest.raises(InvalidArgumentError, match=r"must be \(C_in, C_out, k, k\)"):
         conv_matrix(torch.zeros(1, 5, 5), (4, 9))

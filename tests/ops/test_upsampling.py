@@ -277,7 +277,7 @@ def test_empty_blocks_raise(unpool, factor):
 
 
 def test_invalid_interpolation_raises():
-    with pytest.raises(InvalidArgumentError, match=r"unknown value for mode: 'linear'.*bicubic, bilinear, nearest"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown value for mode: 'linear'.*bicubic, bilinear, nearest"):
         interpolate(torch.zeros(1, 1, 2, 2), (4, 4), "linear")
     with pytest.raises(InvalidArgumentError, match=r"size is 0, but must be an integer of at least 1"):
         interpolate(torch.zeros(1, 1, 2, 3), (0, 4))

@@ -118,7 +118,7 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put("masks/train/1.png", MASK + 6),
         ["images/train/1.png"],
-        "^masks contain values that dataset.yaml does not list$",
+        "^masks contain values that no class has$",
         ("train/0", "train/2", "val/0", "val/1"),
     ),
     (

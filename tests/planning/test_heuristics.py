@@ -32,7 +32,7 @@ def seen(streets):
         ((360, 480), (384, 480)),  # small: the whole image, rounded up
         ((64, 96), (64, 96)),
         ((1, 1), (32, 32)),
-        ((1024, 1024), (512, 512)),  # large: a window of a quarter megapixel
+        ((1024, 1024), (512, 512)),  # large: A window of a quarter megapixel
         ((1000, 4000), (256, 1024)),  # of the same shape
     ],
 )

@@ -128,14 +128,16 @@ def test_a_fault_is_raised_when_the_image_is_read(scenes: Path, changes: dict[st
 
 def test_channels_of_different_sizes_are_an_error(scenes: Path) -> None:
     write_png(scenes / "a_0001.png", drawn(1)[1:])
-    with pytest.raises(DataError, match=r"a_0001\.png: is 8x13 uint8, but channel 0 of the image is 9x13 uint8"):
+    with pytest.raises(
+        DataError, match=r"a_0001\.png: The file is 8x13 uint8, but channel 0 of the image is 9x13 uint8"
+    ):
         group(scenes)[0].read(2)
 
 
 def test_nan_is_an_error_that_names_the_file(scenes: Path) -> None:
     for channel in range(2):
         tifffile.imwrite(scenes / f"c_{channel:04d}.tif", np.full((9, 13), np.nan, np.float32))
-    with pytest.raises(DataError, match=r"c_0000\.tif: the image contains 234 NaN"):
+    with pytest.raises(DataError, match=r"c_0000\.tif: The image contains 234 NaN"):
         group(scenes)[1].read(2)
 
 

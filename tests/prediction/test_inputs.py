@@ -135,7 +135,7 @@ def test_a_broken_image_behind_a_url_is_named(memory: str) -> None:
 def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
     with pytest.raises(
-        InvalidArgumentError, match=r'fsspec, which is not installed: pip install "pixelwise\[remote\]"'
+        InvalidArgumentError, match=r'fsspec, which is not installed. Install it: pip install "pixelwise\[remote\]"'
     ):
         find_inputs(["memory://photos"])
 

@@ -38,6 +38,20 @@ def read_manifest(folder: Path) -> Any:
     return json.loads((folder / MANIFEST).read_text())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opacity": 1.5}, r"--opacity is 1\.5\. Expected a number from 0 to 1"),
+        ({"opacity": float("nan")}, "--opacity is nan"),
+        ({"overlay_style": "outlines"}, "(?s)overlay style.*outlines.*outline"),
+        ({"overlay_style": "outline", "opacity": 0.3}, "Outlines are opaque. Omit it, or use --overlay-style fill"),
+    ],
+)
+def test_odd_options_of_overlays_are_refused(options: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        OutputWriter(folder=Path("out"), kinds=("overlay",), **options)
+
+
 def test_a_worker_has_no_summary_files() -> None:
     writer = OutputWriter(folder=Path("out"), kinds=("labels", "table", "overlay", "coco"), min_area=3)
     assert writer.without_summaries() == OutputWriter(folder=Path("out"), kinds=("labels", "overlay"), min_area=3)

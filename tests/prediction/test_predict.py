@@ -106,25 +106,27 @@ def test_each_output_has_its_own_name(model: Path, photos: Path, tmp_path: Path)
     assert [path.name for path in report.written] == ["one.png", "one_overlay.png", "one_probabilities.npz"]
 
 
-def test_two_inputs_of_one_name_are_refused_before_anything_is_written(
-    model: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_two_inputs_of_one_name_fail_and_the_others_are_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     inputs = [photos / "one.png", photos / "trip" / "deep" / "one.png"]
-    with pytest.raises(InvalidArgumentError, match=r"one\.png and .*one\.png would both be written to one\.png"):
-        predict(model, inputs, tmp_path / "out", device="cpu")
-    assert not (tmp_path / "out").exists()
+    report = predict(model, [*inputs, photos / "trip" / "two.v2.png"], tmp_path / "out", device="cpu")
+    first, second = (reason for _, reason in report.failures)
+    assert first.startswith(f"{inputs[0]} is not predicted, because {inputs[1]} would also be written to one.png. Re")
+    assert second.startswith(f"{inputs[1]} is not predicted, because {inputs[0]} would also be written to one.png. Re")
+    assert found(tmp_path / "out") == ["two.v2.png"]
 
 
-def test_one_stem_of_two_endings_is_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_one_stem_of_two_endings_is_not_predicted(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
-    with pytest.raises(InvalidArgumentError, match="would both be written to"):
-        predict(model, [photos], tmp_path / "out", device="cpu")
+    report = predict(model, [photos], tmp_path / "out", device="cpu")
+    assert {path.name for path, _ in report.failures} == {"one.bmp", "one.png"}
+    assert found(tmp_path / "out") == ["trip/deep/one.png", "trip/two.v2.png"]
 
 
-def test_outputs_of_two_kinds_that_collide_are_refused(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_outputs_of_two_kinds_that_collide_are_not_written(model: Path, photos: Path, tmp_path: Path) -> None:
     write_png(photos / "one_overlay.png", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(InvalidArgumentError, match=r"would both be written to one_overlay\.png"):
-        predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+    report = predict(model, [photos], tmp_path / "out", save=["labels", "overlay"], device="cpu")
+    assert {path.name for path, _ in report.failures} == {"one_overlay.png", "one.png"}
+    assert all("would also be written to one_overlay.png" in reason for _, reason in report.failures)
 
 
 def test_an_output_never_replaces_an_input(model: Path, photos: Path) -> None:
@@ -267,6 +269,31 @@ def test_annotation_files_are_read_back_as_the_labels(noisy: Path, photos: Path,
         np.testing.assert_array_equal(dataset.read(sample)[1], read_mask(tmp_path / "out" / inner))
 
 
+@pytest.mark.parametrize("options", [{}, {"opacity": 0.9}, {"overlay_style": "outline"}])
+def test_overlays_show_the_background_of_a_photo_exactly(
+    options: dict[str, Any], make_model: Callable[..., Path], shared_data: Path, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "m", classes={"names": ["background", "car", "road"]})
+    photo = next(sample.image_path for sample in Dataset.load(shared_data / "camvid").samples)
+    predict(model, [photo], tmp_path / "out", save=["labels-png", "overlay"], device="cpu", **options)
+    pixels, labels = read_image(photo), read_mask(tmp_path / "out" / f"{photo.stem}.png")
+    overlay = read_image(tmp_path / "out" / f"{photo.stem}_overlay.png")[: len(pixels)]
+    assert 0.05 < (labels == 0).mean() < 0.95
+    np.testing.assert_array_equal(overlay[labels == 0], pixels[labels == 0])
+    assert (overlay[labels != 0] != pixels[labels != 0]).any(-1).mean() > 0.01
+
+
+def test_an_overlay_of_another_opacity_is_another_request(model: Path, photos: Path, tmp_path: Path) -> None:
+    def draw(*save: str, opacity: float) -> PredictReport:
+        return predict(model, [photos / "one.png"], tmp_path / "out", save=save, opacity=opacity, device="cpu")
+
+    draw("labels", opacity=0.5)
+    draw("labels", opacity=0.3)  # labels do not depend on it
+    predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], device="cpu")
+    with pytest.raises(InvalidArgumentError, match=r"opacity was 0\.5 and is 0\.3"):
+        predict(model, [photos / "one.png"], tmp_path / "overlay", save=["overlay"], opacity=0.3, device="cpu")
+
+
 def test_postprocessing_changes_labels_and_not_probabilities(noisy: Path, photos: Path, tmp_path: Path) -> None:
     kinds = ["labels", "probabilities", "table"]
     for name, options in (("plain", {}), ("tidy", {"min_area": 6, "fill_holes": True})):
@@ -354,15 +381,18 @@ def test_a_damaged_world_file_is_listed(model: Path, photos: Path, tmp_path: Pat
     (photos / "one.pgw").write_text("2")
     report = predict(model, [photos / "one.png"], tmp_path / "out", device="cpu")
     assert [reason for _, reason in report.failures] == [
-        f"{photos / 'one.pgw'}: is not a world file of six numbers. Correct or remove it."
+        f"{photos / 'one.pgw'}: The file is not a world file of six numbers. Correct or remove it."
     ]
 
 
-def test_a_name_of_a_job_file_is_refused(model: Path, tmp_path: Path) -> None:
-    for name, kind in (("predict", "labelme"), ("coco", "labelme")):
-        write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
-        with pytest.raises(InvalidArgumentError, match=rf"and .*{name}\.png would both be written to {name}\.json"):
-            predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=[kind, "coco"], device="cpu")
+@pytest.mark.parametrize(("name", "owner"), [("predict", "the list of the outputs"), ("coco", "the coco file")])
+def test_an_image_named_like_a_file_on_all_images_is_not_predicted(
+    model: Path, tmp_path: Path, name: str, owner: str
+) -> None:
+    write_png(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+    report = predict(model, [tmp_path / f"{name}.png"], tmp_path / "out", save=["labelme", "coco"], device="cpu")
+    [(_, reason)] = report.failures
+    assert f"{name}.png is not predicted, because {owner} would also be written to {name}.json. Rename" in reason
 
 
 def test_reserved_names_are_refused_before_anything_is_written(
@@ -438,7 +468,7 @@ def test_augmented_labels_are_those_of_the_predictor(model: Path, photos: Path, 
 
 
 def test_an_unknown_augmentation_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown test-time augmentation 'flip'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown test-time augmentation 'flip'"):
         predict(model, [photos], tmp_path / "out", tta=["flip"], device="cpu")
 
 
@@ -511,9 +541,9 @@ def test_a_shard_without_an_image_is_logged(model: Path, photos: Path, tmp_path:
 
 def test_a_shard_checks_the_names_of_all_images(model: Path, photos: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(photos / "one.bmp")
-    for number in range(1, 5):
-        with pytest.raises(InvalidArgumentError, match="would both be written to"):
-            predict(model, [photos], tmp_path / "out", shard=f"{number}/4", device="cpu")
+    reports = [predict(model, [photos], tmp_path / "out", shard=f"{i}/4", device="cpu") for i in range(1, 5)]
+    assert sorted(path.name for report in reports for path, _ in report.failures) == ["one.bmp", "one.png"]
+    assert found(tmp_path / "out") == ["trip/deep/one.png", "trip/two.v2.png"]
 
 
 def test_summary_files_are_left_to_the_last_job(noisy: Path, photos: Path, tmp_path: Path) -> None:

@@ -342,7 +342,7 @@ def test_a_broken_window_is_an_error_with_its_place(padded: Predictor, tmp_path:
     middle = len(content) * 3 // 4
     content[middle : middle + 2000] = b"\xff" * 2000
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.tif: cannot be decoded in rows \d+ to \d+, columns .*. Replace"):
+    with pytest.raises(DataError, match=r"x\.tif: The file cannot be decoded in rows \d+ to \d+, columns .*. Replace"):
         labels_of(padded, path, tmp_path / "l.tif")
     assert not (tmp_path / "l.tif").exists()
 

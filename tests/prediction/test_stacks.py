@@ -10,7 +10,6 @@ from PIL import Image
 
 from pixelwise.api import load, predict
 from pixelwise.data.io.images import read_mask, write_png
-from pixelwise.errors import InvalidArgumentError
 from pixelwise.prediction import stacks as home
 
 NUM = 6
@@ -131,11 +130,12 @@ def test_pages_are_channels_for_a_model_of_as_many(
     assert read_mask(tmp_path / "out" / "a.png").shape == (20, 26)
 
 
-def test_a_page_may_not_replace_another_image(model: Path, tmp_path: Path) -> None:
+def test_a_page_with_the_name_of_an_output_is_not_predicted(model: Path, tmp_path: Path) -> None:
     STACKS["z.tif"][0](tmp_path / "a.tif")
     write_png(tmp_path / "a" / "page_0001.png", PAGES[0])
-    with pytest.raises(InvalidArgumentError, match=r"a\.tif.* would both be written to a/page_0001_overlay\.png"):
-        predict(model, [tmp_path], tmp_path / "out", save=["overlay"], device="cpu")
+    report = predict(model, [tmp_path], tmp_path / "out", save=["overlay"], device="cpu")
+    assert {path.name for path, _ in report.failures} == {"a.tif", "page_0001.png"}
+    assert all("would also be written to a/page_0001_overlay.png" in reason for _, reason in report.failures)
 
 
 def test_large_labels_are_bigtiff(model: Path, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
+from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.cross_validation_report import format_spread, summarize_folds, write_folds_report
+from support.pages import Page, require_offline
 
 NAMES = ["a & b", "c", "d"]
 COUNTS = ([[6, 2, 0], [1, 9, 0], [0, 0, 0]], [[3, 3, 0], [0, 2, 0], [0, 0, 0]], [[5, 0, 1], [2, 7, 0], [0, 1, 4]])
@@ -59,14 +61,19 @@ def test_a_single_fold_has_no_std() -> None:
 def test_the_report_shows_each_fold_and_all_images(tmp_path: Path) -> None:
     summary = summarize_folds(FOLDS)
     classes = describe_classes(parse_description({"names": NAMES}))
-    write_folds_report(tmp_path / "folds.html", "runs & more", summary, classes)
-    page = (tmp_path / "folds.html").read_text(encoding="utf-8")
-    assert "<h1>runs &amp; more</h1>" in page
-    assert "3 folds · 9 images, each scored once" in page
-    assert '<a href="fold-2/report.html">fold-2</a>' in page
-    assert "<td>all images</td>" in page
-    assert format_spread(summary, "mean_iou") in page
-    assert "a &amp; b" in page
+    commands = ModelCommands(model="run", data="cars", image="a.png", page="evaluation.html")
+    write_folds_report(tmp_path / "folds.html", "runs & more", summary, classes, commands)
+    page = Page((tmp_path / "folds.html").read_bytes())
+    require_offline(page, *(f"fold-{number}/report.html" for number in (1, 2, 3)))
+    assert ("h1", "runs & more") in page.headings
+    assert "3 folds · 9 images, each scored once" in page.text
+    scores = FOLDS["fold-2"]
+    keys = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1")
+    assert ["fold-2", "3", *(f"{100 * scores[key]:.1f} %" for key in keys)] in page.rows
+    assert next(row for row in page.rows if row[0] == "all images")[:2] == ["all images", "9"]
     mean, std = (100 * summary[k]["mean_iou"] for k in ("mean", "std"))
     assert format_spread(summary, "mean_iou") == f"{mean:.1f} ± {std:.1f} %"
-    assert "http" not in page
+    assert format_spread(summary, "mean_iou") in page.text
+    ious = [f"{100 * fold['per_class']['a & b']['iou']:.1f} %" for fold in FOLDS.values()]
+    assert next(row for row in page.rows if row[0] == "a & b" and len(row) == 7)[2:5] == ious
+    assert "On 9 validation images" in page.text

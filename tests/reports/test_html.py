@@ -11,7 +11,7 @@ from pixelwise.reports.html import render_page
 
 
 def test_a_missing_value_is_an_error() -> None:
-    with pytest.raises(jinja2.UndefinedError, match="report"):
+    with pytest.raises(jinja2.UndefinedError, match="title"):
         render_page("training_report.html.jinja", {})
 
 

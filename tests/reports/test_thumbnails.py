@@ -15,10 +15,10 @@ from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.formats.dataset_index import SampleReader
 from pixelwise.data.io.images import Array, DecodedImage, write_png
 from pixelwise.data.sample import Sample
+from pixelwise.data.visualization import choose_error_color
 from pixelwise.reports.thumbnails import (
     MAX_CHARACTERS,
     MAX_SIDE,
-    UNLISTED_COLOR,
     Panel,
     draw_file,
     draw_pair,
@@ -80,7 +80,17 @@ def test_few_unlisted_pixels_are_visible(tmp_path: Path) -> None:
     assert shown.has_unlisted
     assert shown.labels == {0}
     panel = decode_panel(shown.panels[1])
-    assert np.abs(panel - UNLISTED_COLOR).max(2).min(0).max() < 130  # the class alone: 200
+    is_marked = np.abs(panel - choose_error_color(dataset.classes)).max(2) < 100
+    assert is_marked[115:140].any(0).mean() > 0.6  # the other stripes are darker
+    assert not is_marked[:100].any()
+
+
+def test_the_background_is_not_painted(tmp_path: Path) -> None:
+    classes = {"names": ["background", "cell"], "colors": [[220, 0, 0], [0, 0, 220]]}
+    dataset = write_pair(tmp_path, GRAY, halves(0, 1), classes)
+    panel = decode_panel(draw_pair(dataset, dataset.samples[0]).panels[1])
+    assert is_near(panel[20, 10], (128, 128, 128))
+    assert is_near(panel[20, 70], (51, 51, 183))
 
 
 def test_ignored_pixels_are_among_the_labels(tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_an_unreadable_file_shows_the_error(tmp_path: Path, kind: str) -> None:
     (tmp_path / kind / "0.png").write_bytes(b"")
     shown = draw_pair(dataset, dataset.samples[0])
     unreadable, other = shown.panels if kind == "images" else reversed(shown.panels)
-    assert unreadable.error == "the file is empty. Replace or remove it."
+    assert unreadable.error == "The file is empty. Replace or remove it."
     assert unreadable.uri == ""
     assert other.uri.startswith("data:image/webp")
 

@@ -19,6 +19,7 @@ from PIL import Image
 from pixelwise.data.io.images import Array, write_png
 
 SIZE = (24, 32)
+NEW_FILE = "a new file dataset.yaml in the dataset folder"
 DESCRIPTION = "names: [a, b, c]\n"
 PAIRS = (*(f"train/{i}" for i in range(6)), *(f"val/{i}" for i in range(3)))
 
@@ -293,23 +294,23 @@ FAULTS = [
           message=r"^images/train/2.png, masks/train/1.png: the file is empty\.$", fix="Replace or remove it"),
     Fault(code="truncated_file", note="a JPEG", files=("images/train/1.jpg",),
           plant=combine(remove("images/train/1.png"), put_bytes("images/train/1.jpg", TRUNCATED_JPEG)),
-          message="^images/train/1.jpg: the file is truncated", fix="Copy or download it again"),
+          message="^images/train/1.jpg: The file is truncated", fix="Copy or download it again"),
     Fault(code="truncated_file", note="a JPEG without its end", files=("images/train/1.jpg",),
           plant=combine(remove("images/train/1.png"), put_bytes("images/train/1.jpg", encode("JPEG", noise(1))[:-2])),
-          message="^images/train/1.jpg: the file is truncated", fix="Copy or download it again"),
+          message="^images/train/1.jpg: The file is truncated", fix="Copy or download it again"),
     Fault(code="truncated_file", note="a JPEG with zeros for its end", files=("images/train/1.jpg",),
           plant=combine(remove("images/train/1.png"), put_bytes("images/train/1.jpg", TRUNCATED_JPEG + bytes(200))),
-          message="^images/train/1.jpg: the file is truncated", fix="Copy or download it again"),
+          message="^images/train/1.jpg: The file is truncated", fix="Copy or download it again"),
     Fault(code="truncated_file", note="a PNG", files=("masks/train/1.png",),
           plant=put_bytes("masks/train/1.png", encode("PNG", mask(0, 1, 2))[:-20]),
-          message="^masks/train/1.png: the file is truncated", fix="Copy or download it again"),
+          message="^masks/train/1.png: The file is truncated", fix="Copy or download it again"),
     Fault(code="decompression_bomb", plant=put_bytes("images/train/1.png", make_decompression_bomb()),
           files=("images/train/1.png",), message="more than 178,956,970 pixels", fix="Cut it into tiles"),
     Fault(code="unreadable_image", plant=put_bytes("images/train/1.png", b"a text"), files=("images/train/1.png",),
           message="^images/train/1.png: is not an image of a known format", fix="Replace or remove it"),
     Fault(code="unreadable_image", note="varying alpha", plant=put("images/train/1.png", noise(channels=4)),
-          files=("images/train/1.png",), message="^images/train/1.png: the alpha channel varies",
-          fix="Write 'nodata: alpha' into dataset.yaml if alpha 0 marks pixels without data, or 'channels: 4' if"),
+          files=("images/train/1.png",), message="^images/train/1.png: The alpha channel varies",
+          fix="To train on it, write this into dataset.yaml .create it if there is none.: .nodata: alpha. if"),
     Fault(code="unreadable_mask", plant=put_bytes("masks/train/1.png", b"a text"), files=("masks/train/1.png",),
           message="^masks/train/1.png: is not an image of a known format", fix="Replace or remove it"),
     Fault(code="unreadable_mask", note="a picture", plant=put("masks/train/1.png", noise()),
@@ -336,7 +337,7 @@ FAULTS = [
           message="1 mask with height and width swapped", fix="Transpose the masks"),
     # mask values
     Fault(code="unlisted_values", plant=put("masks/train/1.png", mask(0, 1, 2, 9)), files=("masks/train/1.png",),
-          message="1 mask with the value 9, which dataset.yaml does not list: masks/train/1.png",
+          message="1 mask with the value 9, which no class has: masks/train/1.png",
           fix="Add missing values"),
     Fault(code="interpolated_mask", plant=combine(
               all_masks(lambda _: mask(0, 200, 100),
@@ -346,7 +347,7 @@ FAULTS = [
     Fault(code="soft_masks", plant=combine(all_masks(lambda _: mask(0, 255), description=None),
                                            put("masks/train/1.png", interpolated(0, 255))),
           files=("masks/train/1.png",), message="1 mask with soft edges: 2 values besides 0 and 255",
-          fix="Write this into dataset.yaml:\nnames: [background, foreground]\nthreshold: 128"),
+          fix=f"Write this into {NEW_FILE}:\nnames: [background, foreground]\nthreshold: 128"),
     Fault(code="soft_masks", note="classes named", files=tuple(f"masks/{name}.png" for name in PAIRS),
           plant=all_masks(lambda _: interpolated(0, 255), description="names: [a, b]\n"),
           message="9 masks with soft edges", fix="Write this into dataset.yaml:\nthreshold: 128"),
@@ -362,7 +363,7 @@ FAULTS = [
     Fault(code="instance_masks", plant=all_masks(lambda number: mask(*range(4 * number + 2)), description=None),
           files=tuple(f"masks/{name}.png" for name in PAIRS),
           message="9 masks with numbers of objects, up to 32, instead of class ids: masks/train/0.png, ",
-          fix="To train on one class of objects, write this into dataset.yaml:\nnames: [background, foreground]\n"),
+          fix=f"To train on one class of objects, write this into {NEW_FILE}:\nnames: [background, foreground]\n"),
     Fault(code="instance_masks", note="classes named", plant=all_masks(
               lambda number: mask(*range(4 * number + 2)), description="names: [background, cell]\n"),
           files=tuple(f"masks/{name}.png" for name in PAIRS), message="9 masks with numbers of objects",
@@ -381,13 +382,13 @@ FAULTS = [
           plant=combine(all_masks(lambda _: mask(0, 8, 16), description=None),
                         put_as("masks/train/0.png", "JPEG", mask(0, 8, 16)))),
     Fault(code="soft_masks", note="of three classes", files=("masks/train/0.png",), message="1 mask with soft edges: 8",
-          fix="Write this into dataset.yaml:\nnames: ['0', '80', '160']\nlabel_mapping: {0-39: 0, 40-119: 1, ",
+          fix=f"Write this into {NEW_FILE}:\nnames: ['0', '80', '160']\nlabel_mapping: {{0-39: 0, 40-119: 1, ",
           plant=combine(all_masks(lambda _: mask(0, 80, 160), description=None),
                         put_as("masks/train/0.png", "JPEG", mask(0, 80, 160)))),
     Fault(code="color_masks", plant=all_masks(make_color_masks(RED, GREEN, BLUE), description=None),
           files=tuple(f"masks/{name}.png" for name in PAIRS),
-          message="9 masks in 3 colors, which no dataset.yaml lists: masks/train/0.png, .* and 6 more",
-          fix="Write this into dataset.yaml"),
+          message="9 masks in 3 colors, which no class has: masks/train/0.png, .* and 6 more",
+          fix=f"Write this into {NEW_FILE}"),
     Fault(code="palette_differs", files=("masks/train/1.png",), fix="Palette indices are class indices",
           message="1 palette mask with other colors for the same indices than most masks: masks/train/1.png",
           plant=combine(*(put_palette(f"masks/{name}.png", np.roll(mask(0, 1, 2), 3 * number, 1), [RED, GREEN, BLUE])

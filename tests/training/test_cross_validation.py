@@ -10,6 +10,7 @@ import pytest
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.metrics import ConfusionMatrix, compute_scores
+from pixelwise.reports.commands import ModelCommands
 from pixelwise.training.cross_validation import CrossValidation, load_cross_validation, schedule_start
 
 CLASSES = describe_classes(parse_description({"names": ["a", "b"]}))
@@ -30,7 +31,7 @@ def test_scores_are_written_and_read(folds: CrossValidation) -> None:
         folds.add_scores(run, make_scores(number))
     assert folds.is_finished
     assert load_cross_validation(folds.path) == folds
-    folds.write_report(CLASSES)
+    folds.write_report(CLASSES, ModelCommands(model="run", data="cars", image="a.png", page="evaluation.html"))
     result = folds.make_result()
     assert result.run == folds.path
     assert result.folds == tuple(folds.path / f"fold-{i}" for i in (1, 2, 3))

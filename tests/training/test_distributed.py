@@ -255,7 +255,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(train: Train) -> None:
     ran = train(2, "--set", "training.batch_size=5")
     assert ran.codes == [2, 2]
     wanted = (
-        "a batch of 5 images cannot be divided among 2 processes. Use a multiple of 2: --set training.batch_size=4 or 6"
+        "A batch of 5 images cannot be divided among 2 processes. Use a multiple of 2: --set training.batch_size=4 or 6"
     )
     assert wanted in ran.said[0]
     assert not ran.run.path.exists()

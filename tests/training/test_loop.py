@@ -366,7 +366,7 @@ def test_a_run_without_a_length_is_an_error(make_trainer: MakeTrainer, run: RunF
 
 def test_a_budget_that_is_already_spent_is_an_error(make_trainer: MakeTrainer, run: RunFolder) -> None:
     trainer = make_trainer({"training.steps": None, "training.budget_seconds": 5})
-    with pytest.raises(InvalidArgumentError, match="the budget of 5 s ends before training could start; give more"):
+    with pytest.raises(InvalidArgumentError, match="The budget of 5 s ends before training could start; give more"):
         train_model(trainer, run, deadline=time.monotonic())
 
 

@@ -121,7 +121,7 @@ def test_without_new_losses_no_line_is_written(
 def test_a_nan_loss_is_an_error_with_advice(clock: Clock, loss: float, make_log: MakeLog) -> None:
     log = make_log()
     clock.now += 1
-    message = rf"the loss is {loss} at step 1 \(learning rate 0\.002\)\. .* lower learning rate .*lr=0\.0005"
+    message = rf"The loss is {loss} at step 1 \(learning rate 0\.002\)\. .* lower learning rate .*lr=0\.0005"
     with pytest.raises(DivergedError, match=message):
         log.log_step(1, 0.1, torch.tensor(loss))
     log.close(1.0, has_ended=True)

@@ -80,7 +80,7 @@ def test_frozen_stages_keep_weights_and_batch_statistics(make_trainer: MakeTrain
 
 def test_more_frozen_stages_than_there_are_is_an_error(make_trainer: MakeTrainer) -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"optimizer.freeze_stages is 4, but UNet has 3 encoder stages; set it to at"
+        InvalidArgumentError, match=r"optimizer.freeze_stages is 4, but UNet has 3 encoder stages. Set it to at"
     ):
         make_trainer({"optimizer.freeze_stages": 4})
 

@@ -7,7 +7,7 @@ import torch
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.evaluation.evaluate import score_samples
+from pixelwise.evaluation.evaluate import ScoredImage, score_samples
 from pixelwise.model_file import load_model
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
@@ -79,8 +79,8 @@ def test_the_final_scores_are_those_of_float32(make_trainer: MakeTrainer, run: R
 def labels_of(predictor: Any, trainer: Trainer) -> tuple[dict[Sample, Array], Any]:
     labels: dict[Sample, Array] = {}
 
-    def keep(sample: Sample, _: Array, prediction: Array) -> None:
-        labels[sample] = prediction
+    def keep(scored: ScoredImage) -> None:
+        labels[scored.sample] = scored.prediction
 
     return labels, score_samples(predictor, trainer.dataset, trainer.val_samples, boundaries=False, on_image=keep)
 

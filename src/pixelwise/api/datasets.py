@@ -11,6 +11,7 @@ from pixelwise.api.options import (
     Device,
     Format,
     GroupBy,
+    HtmlPath,
     JsonPath,
     Masks,
     Option,
@@ -23,12 +24,13 @@ from pixelwise.api.options import (
 )
 from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
-from pixelwise.errors import wrap_path_errors
+from pixelwise.errors import PixelwiseError, wrap_path_errors
 from pixelwise.progress import budget_start
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
     from pixelwise.conversion import ConversionResult
+    from pixelwise.data.dataset import Dataset
 
 
 @check_arguments
@@ -43,9 +45,7 @@ def check(
     ] = None,
     group_by: GroupBy = None,
     json_path: JsonPath = None,
-    html_path: Annotated[
-        StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
-    ] = None,
+    html_path: HtmlPath = None,
     overwrite: Overwrite = False,
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
@@ -59,6 +59,8 @@ def check(
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
         overwrite: Replace these files also if another request, or the user, wrote them.
+
+    Both files are also written if the dataset cannot be read: the error is their finding `unreadable_dataset`.
 
     Returns:
         The findings, errors first, and the number of images per split.
@@ -74,7 +76,7 @@ def check(
         >>> report.errors
         ()
     """
-    from pixelwise.checks.runner import require_valid_resolution, run_checks
+    from pixelwise.checks.runner import report_failure, require_valid_resolution, run_checks
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
@@ -84,15 +86,25 @@ def check(
     require_valid_resolution(resolution)
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
     json_file, html_file = prepare_files([json_path, html_path], "check", to_paths(data), request, overwrite=overwrite)
-    dataset = load_datasets(to_paths(data), format, masks)
-    if group_by is not None:  # before images are read
-        find_user_groups(dataset.samples, group_by, dataset.root)
-    dataset = scan_dataset(dataset)
-    report = run_checks(dataset, resolution=resolution, group_by=group_by)
-    if json_file:
-        json_file.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    if html_file:
-        html_file.write(render_check_report(report, dataset))
+    name = " + ".join(Path(path).resolve().name for path in to_paths(data))
+
+    def write(report: "CheckReport", dataset: "Dataset | None" = None) -> None:
+        if json_file:
+            json_file.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        if html_file:
+            html_file.write(render_check_report(report, dataset, name))
+
+    dataset = None
+    try:
+        dataset = load_datasets(to_paths(data), format, masks)
+        if group_by is not None:  # before images are read
+            find_user_groups(dataset.samples, group_by, dataset.root)
+        dataset = scan_dataset(dataset)
+        report = run_checks(dataset, resolution=resolution, group_by=group_by)
+    except (PixelwiseError, OSError) as error:
+        write(report_failure(error, dataset))
+        raise
+    write(report, dataset)
     return report
 
 

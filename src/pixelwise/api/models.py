@@ -15,6 +15,7 @@ from pixelwise.api.options import (
     Device,
     Engine,
     Format,
+    HtmlPath,
     InferencePrecision,
     JsonPath,
     Masks,
@@ -110,9 +111,14 @@ def evaluate(
         Literal["train", "val", "test"] | None, Option(help="Split to score.", default="test, else val")
     ] = None,
     threshold: Threshold = None,
+    choose_threshold: Annotated[
+        Literal["dice", "youden"] | None,
+        Option(help="Also find the threshold with the best score, on val unless --split names another."),
+    ] = None,
     format: Format = None,
     masks: Masks = None,
     json_path: JsonPath = None,
+    html_path: HtmlPath = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: InferencePrecision = "auto",
@@ -126,10 +132,15 @@ def evaluate(
         split: Split to score; None: "test", else "val", else all images of a dataset without splits.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
+            (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
+            the threshold to `predict`.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
-        overwrite: Replace `json_path` also if another request, or the user, wrote it.
+        html_path: HTML page to write: a verdict, the scores, and all images with their predictions.
+        overwrite: Replace these files also if another request, or the user, wrote them.
         device: Device of the network.
         precision: Numerical precision of the network.
         engine: Library that runs the network.
@@ -141,8 +152,8 @@ def evaluate(
         PathNotFoundError: `model` or `data` does not exist.
         ModelFileError: `model` is not a model of this version.
         DataError: `data` is not a dataset, or an image of the split cannot be read.
-        InvalidArgumentError: the dataset has other classes than the model, `json_path` was not written by this request,
-            or an argument is invalid.
+        InvalidArgumentError: the dataset has other classes than the model, a file exists that this request did not
+            write, or an argument is invalid.
 
     Example:
         >>> result = pw.evaluate(model, data, device="cpu")
@@ -150,19 +161,31 @@ def evaluate(
         ('test', 4)
     """
     from pixelwise.checks.findings import CODES, format_names
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, score_samples
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
     from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
     from pixelwise.output_files import prepare_files
+    from pixelwise.reports.commands import make_commands
+    from pixelwise.reports.evaluation_report import EvaluationReport, render_evaluation_report
+    from pixelwise.reports.gallery import ImageGallery
 
     request: dict[str, Any] = {"model": read_checksum(to_path(model)), "split": split, "format": format}
     request |= {"masks": masks, "precision": precision, "threshold": threshold}
-    (json_file,) = prepare_files([json_path], "evaluate", to_paths(data), request, overwrite=overwrite)
+    request |= {"choose_threshold": choose_threshold}
+    json_file, html_file = prepare_files(
+        [json_path, html_path], "evaluate", to_paths(data), request, overwrite=overwrite
+    )
     predictor = load(model, device=device, precision=precision, engine=engine, threshold=threshold)
-    dataset = load_datasets(to_paths(data), format, masks)
+    if choose_threshold:
+        predictor.require_two_classes()
+        split = split or "val"
+    dataset = load_evaluation_data(to_paths(data), to_path(model), format, masks)
     chosen, samples = choose_split(dataset, to_path(model), split)
+    if choose_threshold and chosen == "test":
+        logger.warning(
+            "The threshold is chosen on the test split, so scores there with it are too high. Use --split val."
+        )
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
@@ -176,12 +199,29 @@ def evaluate(
         raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")
     if engine == "auto":
         predictor = select_engine(predictor, to_path(model), num_images=len(samples), store=False)
-    counts = score_samples(predictor, dataset, samples, report=True)
-    scores = counts.compute_scores(predictor.classes.names)
-    location = " ".join(map(str, to_paths(data)))
-    result = EvaluationResult.from_scores(scores, split=chosen, model=str(model), data=location)
+    gallery = ImageGallery(len(samples), predictor.classes)
+    on_image = gallery.add if html_file else None
+    counts = score_samples(predictor, dataset, samples, report=True, on_image=on_image)
+    result = EvaluationResult.from_scores(
+        counts.compute_scores(predictor.classes.names),
+        split=chosen,
+        model=str(model),
+        data=" ".join(map(str, to_paths(data))),
+        threshold=threshold,
+        chosen_threshold=counts.choose_threshold(choose_threshold, chosen) if choose_threshold else None,
+    )
     if json_file:
         json_file.write(json.dumps(result.to_dict(), indent=2) + "\n")
+    if html_file:
+        page = EvaluationReport(
+            title=f"{Path(model).name} on {dataset.root.resolve().name}",
+            split=chosen,
+            predictor=predictor,
+            counts=counts,
+            gallery=gallery,
+            commands=make_commands(to_path(model), dataset, samples[0], html_file.path),
+        )
+        html_file.write(render_evaluation_report(page))
     return result
 
 
@@ -213,6 +253,10 @@ def predict(
         int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    overlay_style: Annotated[
+        Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
+    ] = "fill",
+    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -234,7 +278,8 @@ def predict(
 ) -> "PredictReport":
     """Predict the labels of images and videos and write them as files.
 
-    An input that cannot be read does not stop the others: it is listed in `failures`.
+    An input that cannot be read, or whose outputs have the names of those of another, does not stop the others: it is
+    listed in `failures`.
 
     Args:
         model: Run folder or model file.
@@ -245,6 +290,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        overlay_style: Overlays show each region in its color ("fill"), or only its outline.
+        opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
             that is not named background; None: the most probable class.
         tta: Transforms to average over, such as "flips" or "scales".
@@ -265,8 +312,8 @@ def predict(
     Raises:
         PathNotFoundError: `model` or an input does not exist.
         ModelFileError: `model` is not a model of this version.
-        InvalidArgumentError: an argument is invalid, two inputs would be written to one file, a file exists that this
-            request did not write, or another process writes to the folder.
+        InvalidArgumentError: an argument is invalid, a file exists that this request did not write, or another process
+            writes to the folder.
 
     Example:
         >>> report = pw.predict(model, photos, "predictions", save=["labels", "overlay"], device="cpu")
@@ -286,6 +333,8 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        overlay_style=overlay_style,
+        opacity=opacity,
     )
     executor_class = LocalExecutor if cluster is None else RayExecutor
     executor = executor_class(
@@ -327,8 +376,9 @@ def quantize(
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
-        format: Dataset format; None: detected.
-        masks: Folder of the masks, next to the images; None: as in `dataset.yaml`, or detected.
+        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
+        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+            as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 
     Returns:
@@ -344,8 +394,7 @@ def quantize(
         >>> result.accuracy.engines["onnxruntime"].mean_iou  # doctest: +SKIP
         0.7297
     """
-    from pixelwise.data.joined_dataset import load_datasets
-    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
+    from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
     from pixelwise.output_files import require_replaceable
@@ -361,7 +410,7 @@ def quantize(
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
-    dataset = load_datasets(to_paths(data), format, masks)
+    dataset = load_evaluation_data(to_paths(data), model, format, masks)
     (_, training), (_, validation) = (choose_split(dataset, model, split) for split in ("train", "val"))
     dataset = adapt_to_model(dataset, reference, [*training, *validation])
     graph, accuracy = quantize_predictor(reference, dataset, training, validation)
@@ -508,13 +557,13 @@ def localize(
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
-    targets = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
+    targets, skipped = plan_heatmaps(find_inputs(to_paths(images), Path(output)), Path(output))
     request = {"classifier": classifier, "weights": Path(weights).name, "class": class_name}
     with claim_output(Path(output), request):
         require_replaceable_files(targets, "localize", request, overwrite=overwrite)
         localizer = Localizer(load_classifier(classifier, to_path(weights)), device=choose_device(device))
         index = None if class_name is None else find_class(localizer.names, class_name)
-        return localize_images(localizer, targets, index, request)
+        return localize_images(localizer, targets, index, request, skipped)
 
 
 def describe_networks(

@@ -74,6 +74,9 @@ GroupBy = Annotated[
 JsonPath = Annotated[
     StrPath | None, Option(help="Also write the results to this JSON file.", name="--json", metavar="FILE")
 ]
+HtmlPath = Annotated[
+    StrPath | None, Option(help="Also write an HTML page with pictures.", name="--html", metavar="FILE")
+]
 Overwrite = Annotated[bool, Option(help="Replace files that another request, or you, wrote.")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.", metavar="NAME")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Option(help="Numerical precision of the network.")]

@@ -19,12 +19,12 @@ from pixelwise.api.train_run import (
     write_description,
 )
 from pixelwise.config import Config, load_config
-from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import load
 from pixelwise.output_files import claim_output
 from pixelwise.planning.prepare_data import TrainingData, prepare_folds
+from pixelwise.reports.commands import make_commands
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.cross_validation import CLOSING_SECONDS, CrossValidation, load_cross_validation, schedule_start
 from pixelwise.training.distributed import World
@@ -48,7 +48,6 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
         return resume_folds(options, world) if is_resumed else start_folds(options, world, claims)
 
     folds, runs = world.call_on_first(prepare)
-    classes: Classes | None = runs[0].arguments["spec"].classes if runs else None
     begun = time.monotonic()
     remaining = [run for run in runs if run.folder.path.name not in folds.scores]
     for position, run in enumerate(remaining):
@@ -64,8 +63,10 @@ def cross_validate(options: TrainOptions, world: World, claims: ExitStack) -> Cr
             raise
         if world.is_first:
             folds.add_scores(run.folder, scores)
-    if classes and world.is_first:
-        folds.write_report(classes)
+    if runs and world.is_first:
+        dataset = runs[0].arguments["dataset"]
+        commands = make_commands(folds.folds[0].path, dataset, None, folds.path / "evaluation.html")
+        folds.write_report(runs[0].arguments["spec"].classes, commands)
     return world.call_on_first(folds.make_result)
 
 
@@ -108,7 +109,9 @@ def _plan_folds(data: Sequence[TrainingData], given: Config, options: TrainOptio
         return config
     share = (options.started + total - time.monotonic() - CLOSING_SECONDS) / len(data)
     if share <= 0:
-        raise InvalidArgumentError(f"the budget of {total:.0f} s ends before the first fold could start; give more.")
+        raise InvalidArgumentError(
+            f"The budget of {total:.0f} s ends before the first fold could start. Give a longer budget."
+        )
     reasons = {"training.budget_seconds": f"of {total:.0f} s for {len(data)} folds"}
     return config.replace({"training.budget_seconds": round(share, 1)}, reasons=reasons)
 

@@ -12,9 +12,9 @@ from pixelwise.config import Config, NetworkConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.errors import format_command
-from pixelwise.import_paths import load_import_path
+from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.model_file import load_model
-from pixelwise.networks.registry import NETWORK_KEYS, require_network_name
+from pixelwise.networks.registry import NETWORK_KEYS
 from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.progress import budget_start
@@ -73,8 +73,8 @@ class TrainOptions:
         options = self.use_network_of_model()
         config = (options.config or Config()).replace(options.changes)
         require_loggers(config.training.loggers)
-        require_network_name(config.network.name)
         for key, path in (
+            ("network.name", config.network.name if is_import_path(config.network.name) else None),
             ("loss.function", config.loss.function),
             ("augmentation.function", config.augmentation.function),
         ):

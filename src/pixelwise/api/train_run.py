@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pixelwise.data.file_records import record_files, write_file_records
 from pixelwise.data.joined_dataset import load_datasets
 from pixelwise.data.splits.splits import write_splits
 from pixelwise.devices import enable_deterministic_algorithms
-from pixelwise.errors import CheckpointError, InvalidArgumentError, PathAccessError, TrainingError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, TrainingError, convert_os_error
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
 from pixelwise.model_file import ModelSpec, load_model
@@ -35,9 +35,13 @@ from pixelwise.networks.stages import compute_learning_rate_scales, enable_activ
 from pixelwise.output_files import claim_output
 from pixelwise.planning.exclusions import Exclusion, drop_excluded, read_exclusions, write_exclusions
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
+from pixelwise.reports.commands import make_commands
+from pixelwise.reports.evaluation_report import EvaluationReport
 from pixelwise.reports.training_report import TrainingReport, write_training_report
+from pixelwise.reports.verdict import TrainingFacts, judge
 from pixelwise.training.checkpoint import load_checkpoint
 from pixelwise.training.distributed import ProcessLostError, World
+from pixelwise.training.live_report import LivePage
 from pixelwise.training.loop import fit
 from pixelwise.training.metrics_log import describe_early_stop
 from pixelwise.training.profiler import profile_steps
@@ -46,6 +50,7 @@ from pixelwise.training.results import TrainResult
 from pixelwise.training.run_dir import RunFolder, claim_default_folder
 from pixelwise.training.signals import INTERRUPTIONS
 from pixelwise.training.trainer import Trainer
+from pixelwise.training.validation import ScoredModel
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +178,7 @@ def load_initial_weights(config: Config, spec: ModelSpec, weights: str | None) -
         return _load_model_weights(config, spec, Path(config.training.init_from))
     if source == "none":
         if config.optimizer.freeze_stages:
-            logger.warning("optimizer.freeze_stages freezes random weights; give --weights or --init-from")
+            logger.warning("optimizer.freeze_stages freezes random weights. Give --weights or --init-from.")
         return None
     if source == "file" and weights in (None, "imagenet", "none"):
         raise InvalidArgumentError("network.encoder_weights is 'file', but no file is given. Add --weights FILE.")
@@ -201,7 +206,7 @@ def _load_model_weights(config: Config, spec: ModelSpec, model: Path) -> dict[st
     try:
         report = load_model_weights(network, ours, module.network.state_dict(), theirs)
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"the weights of {model} cannot be used for this run: {error}") from error
+        raise InvalidArgumentError(f"The weights of {model} cannot be used for this run: {error}") from error
     logger.info(f"weights of {model}: {report.summary()}")
     return network.state_dict()
 
@@ -218,10 +223,13 @@ def load_exclusions(folder: RunFolder, options: TrainOptions) -> tuple[Exclusion
 
 
 def require_same_classes(folder: RunFolder, data: TrainingData) -> None:
-    """Raise CheckpointError if the dataset has other classes than the run."""
-    if folder.classes.exists() and yaml.safe_load(folder.classes.read_text()) != data.classes.to_dict():
+    """Raise CheckpointError if the dataset has other classes than the run; they may have other colors."""
+    if not folder.classes.exists():
+        return
+    stored, now = yaml.safe_load(folder.classes.read_text()) or {}, data.classes.to_dict()
+    if any(stored.get(key) != now[key] for key in ("names", "label_mapping", "ignore", "coding")):
         raise CheckpointError(
-            f"the classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
+            f"The classes of {data.dataset.location} differ from those of the run (see {folder.classes}). "
             f"Restore them, or start a new run."
         )
 
@@ -238,9 +246,7 @@ def write_description(folder: RunFolder, data: TrainingData, config: Config) -> 
         write_atomically(folder.config, config.to_yaml().encode())
         folder.unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise PathAccessError(
-            f"{folder.path} cannot be written to ({error.strerror}). Choose another folder with -o."
-        ) from error
+        raise convert_os_error(error, folder.path, "be written to") from error
 
 
 def accept_changes(folder: RunFolder, data: TrainingData, config: Config, changes: Sequence[Change], step: int) -> None:
@@ -269,7 +275,8 @@ def train_run(
     started = options.started if started is None else started
     deadline = started + config.budget_seconds if config.budget_seconds and config.steps is None else None
     root = folder.path.parent if options.is_cross_validation else folder.path
-    how_to_resume = f"resume with: {options.format_resume_command(prepared.arguments['dataset'], root)}"
+    resume_command = options.format_resume_command(prepared.arguments["dataset"], root)
+    how_to_resume = f"resume with: {resume_command}"
     with explain_disk_errors(folder, how_to_resume):
         try:
             with enable_deterministic_algorithms(config.deterministic):
@@ -277,7 +284,12 @@ def train_run(
                     for line in profile_steps(Trainer(**prepared.arguments, device=options.device), folder).lines():
                         logger.info(line)
                 trainer = Trainer(**prepared.arguments, device=options.device, world=world)
-                scored = fit(trainer, folder, deadline=deadline, resume=True)
+                samples = world.own_items(trainer.val_samples)
+                page = LivePage(folder, trainer.dataset, samples, resume_command) if world.is_first else None
+                with page or nullcontext():
+                    scored = fit(trainer, folder, deadline=deadline, resume=True, page=page)
+                    if page:
+                        page.early_stop = write_report(prepared, trainer, scored, is_fold=options.is_cross_validation)
         except INTERRUPTIONS:
             logger.info(f"stopped; {how_to_resume}")
             raise
@@ -287,24 +299,38 @@ def train_run(
             if prepared.is_new and world.is_first and not folder.last_checkpoint.exists():
                 folder.discard()
             raise
-        if world.is_first:
-            metrics = list(folder.read_metrics())
-            early_stop = describe_early_stop(metrics, config.early_stopping_patience)
-            report = TrainingReport(
-                title=folder.path.name,
-                dataset=trainer.dataset,
-                splits=trainer.splits,
-                class_shares=prepared.class_shares,
-                predictor=scored.predictor,
-                counts=scored.counts,
-                metrics=metrics,
-                config=folder.config.read_text(encoding="utf-8"),
-                notes=(*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes),
-            )
-            write_training_report(folder.report, report)
-            if early_stop:
-                logger.info(early_stop)
     return scored.counts
+
+
+def write_report(prepared: PreparedRun, trainer: Trainer, scored: ScoredModel, *, is_fold: bool) -> str | None:
+    """Write the report, and log what is weak; return the note of a run that stopped early."""
+    folder, config = prepared.folder, load_config(prepared.folder.config)
+    metrics = list(folder.read_metrics())
+    early_stop = describe_early_stop(metrics, config.training.early_stopping_patience)
+    splits, dataset = trainer.splits, trainer.dataset
+    example = next(iter([*splits["test"], *trainer.val_samples]), None)
+    evaluation = EvaluationReport(
+        title=folder.path.name,
+        split="val",
+        predictor=scored.predictor,
+        counts=scored.counts,
+        gallery=scored.gallery,
+        commands=make_commands(folder.path, dataset, example, folder.path / "evaluation.html", config, is_fold=is_fold),
+        training=TrainingFacts(
+            config=config,
+            num_images=len(splits["train"]),
+            class_shares=dict(zip(scored.predictor.classes.names, prepared.class_shares, strict=True)),
+            metrics=metrics,
+            has_test=bool(splits["test"]),
+        ),
+    )
+    notes = (*([early_stop] if early_stop else ()), *describe_changes(folder), *prepared.notes)
+    write_training_report(folder.report, TrainingReport(evaluation=evaluation, splits=splits, notes=notes))
+    for remark in judge(evaluation.facts).weak:
+        logger.info(remark.text)
+    if early_stop:
+        logger.info(early_stop)
+    return early_stop
 
 
 def make_result(folder: RunFolder) -> TrainResult:

@@ -11,7 +11,6 @@ from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
 from pixelwise.data.class_names import find_similar_names
-from pixelwise.data.classes import BACKGROUND_NAMES
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
@@ -43,7 +42,7 @@ def _check_similar_names(context: CheckContext) -> Iterator[Finding]:
     changed = {name: kept for kept, *others in groups for name in others}
     description, declared = read_description(context.dataset.folders[0]), context.dataset.index.description.names
     lines = format_changes(description, declared, names, changed)
-    fix = f"If they mean the same, write this into dataset.yaml:\n{lines}"
+    fix = f"If they mean the same, write this into {context.description_file}:\n{lines}"
     shown = "; ".join(
         ", ".join(f"{name!r} in {format_count(len(masks[name]), 'mask')}" for name in group) for group in groups
     )
@@ -83,7 +82,7 @@ def _check_presence(context: CheckContext) -> Iterator[Finding]:
         yield make_finding("class_unused", (), message, fix)
     if rare:
         message = f"{_name_classes(rare, 'occurs', 'occur')} in one mask only: {format_names([*rare.values()])}."
-        fix = "Label more images of this class: training and validation each need at least one."
+        fix = "Label more images of this class, for training and for validation."
         yield make_finding("class_in_one_image", sorted({*rare.values()}), message, fix)
     for missing, names in absent.items():
         they = "it is" if len(names) == 1 else "they are"
@@ -113,8 +112,8 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
             f"{_name_classes(rare, 'has', 'have')} {shown} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
         )
         fix = (
-            "Label more images of each, merge it with another class by 'label_mapping' in dataset.yaml, or "
-            "train with --set loss.class_weights=inverse_log."
+            f"Label more images of each, merge it with another class by 'label_mapping' in "
+            f"{context.description_file}, or train with --set loss.class_weights=inverse_log."
         )
         yield make_finding("extreme_imbalance", (), message, fix)
 
@@ -124,19 +123,10 @@ def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
         return
     if context.is_misread:
         return
-    only_background = {_find_background(context)}
+    only_background = {context.classes.background}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
     yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
-
-
-def _find_background(context: CheckContext) -> int | None:
-    """Return the class named background; without declared names, 0 if there is one other value."""
-    names = [name.strip().lower() for name in context.classes.names]
-    named = [index for index, name in enumerate(names) if name in BACKGROUND_NAMES]
-    if not named and not context.has_declared_classes and len(names) == 2 and names[0] == "0":
-        return 0
-    return named[0] if named else None
 
 
 def _check_tiny_objects(context: CheckContext) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """The data that every check receives."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,14 @@ class CheckContext:
     @property
     def classes(self) -> Classes:
         return self.dataset.classes
+
+    @property
+    def description_file(self) -> str:
+        """The file that a fix tells to write into: dataset.yaml, or that there is none yet."""
+        if self.dataset.joined_folders:
+            return "the dataset.yaml of each folder"
+        path = self.dataset.description.path
+        return path.name if path else "a new file dataset.yaml in the dataset folder"
 
     @property
     def has_declared_classes(self) -> bool:
@@ -94,12 +101,3 @@ Check = Callable[[CheckContext], Iterator[Finding]]
 
 def _sort_printable(names: Iterable[str]) -> list[str]:
     return sorted({make_printable(name) for name in names})
-
-
-def split_error_message(message: str) -> tuple[str, str]:
-    """Split the message of an error into what is wrong and what to do, both as sentences."""
-    if match := re.match(r"(.*?)\. (?=[A-Z'])(.*)", message, re.DOTALL):
-        problem, fix = match.groups()
-    else:
-        problem, _, fix = message.rpartition("; ")
-    return f"{problem}.", fix[:1].upper() + fix[1:]

@@ -5,8 +5,16 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from pixelwise.checks.context import Check, CheckContext, split_error_message
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, make_printable, report_files
+from pixelwise.checks.context import Check, CheckContext
+from pixelwise.checks.findings import (
+    Finding,
+    format_count,
+    format_names,
+    make_finding,
+    make_printable,
+    report_files,
+    split_error_message,
+)
 from pixelwise.data.formats.dataset_index import find_images
 from pixelwise.data.formats.pairing import MIN_COVERAGE
 from pixelwise.data.io.decoded_image import too_large
@@ -74,8 +82,8 @@ def _check_unread_folders(context: CheckContext) -> Iterator[Finding]:
     shown = [f"{dataset.get_relative_path(folder)} ({len(paths)})" for folder, paths in large.items()]
     names = list(dict.fromkeys(folder.name for folder in large)) or [""]
     fix = (
-        f"To train on a folder, write its name into dataset.yaml, such as 'masks: {names[0]}'. If it shows which "
-        f"pixels are valid (a field of view), write 'ignore_masks: {names[-1]}'. Otherwise it can stay."
+        f"To train on a folder, write its name into {context.description_file}, such as 'masks: {names[0]}'. If it "
+        f"shows which pixels are valid (a field of view), write 'ignore_masks: {names[-1]}'. Otherwise it can stay."
         if dataset.format == "folder"
         else "If they are not needed, they can stay."
     )

@@ -1,5 +1,6 @@
 """Findings of the checks, and every code that they use."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +9,10 @@ from typing import Any, Literal, get_args
 Severity = Literal["error", "warning", "note"]
 
 CODES: Mapping[str, tuple[Severity, str]] = {
+    "unreadable_dataset": (
+        "error",
+        "the dataset cannot be read: it does not exist, no format fits, or a file that describes it is invalid",
+    ),
     # files and pairs
     "missing_mask": ("error", "an image has no mask"),
     "unlabeled_images": ("note", "the images of a test split have no masks"),
@@ -43,7 +48,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     "misplaced_mask": ("error", "image and mask have different corners, pixel sizes or coordinate systems on the map"),
     "flipped_mask": ("note", "a mask is south-up and its image north-up, or the reverse; the mask is flipped"),
     # mask values
-    "unlisted_values": ("error", "masks contain values that dataset.yaml does not list"),
+    "unlisted_values": ("error", "masks contain values that no class has"),
     "interpolated_mask": ("error", "masks contain values between those of the classes along borders: interpolation"),
     "soft_masks": (
         "error",
@@ -51,7 +56,7 @@ CODES: Mapping[str, tuple[Severity, str]] = {
     ),
     "instance_masks": ("error", "mask values number objects, and dataset.yaml does not say so"),
     "jpeg_mask": ("error", "masks are saved as JPEG, which changes class indices"),
-    "color_masks": ("error", "masks are color images, and dataset.yaml does not list the colors"),
+    "color_masks": ("error", "masks are color images, and no class has their colors"),
     "palette_differs": ("error", "the same index has different colors in the palettes of different masks"),
     "palette_order": ("error", "the palette color of an index is the color of another class in dataset.yaml"),
     "rgba_mask": ("warning", "masks have an alpha channel"),
@@ -123,7 +128,8 @@ class Finding:
 class CheckReport:
     """The result of `pixelwise check`."""
 
-    format: str
+    format: str | None
+    """None if the format was not recognized."""
     num_images: int
     classes: tuple[str, ...]
     splits: dict[str, int]
@@ -154,6 +160,12 @@ def make_finding(code: str, files: Sequence[str], message: str, fix: str) -> Fin
     return Finding(
         code=code, severity=CODES[code][0], files=tuple(files), message=make_printable(message), fix=make_printable(fix)
     )
+
+
+def split_error_message(message: str) -> tuple[str, str]:
+    """Split the message of an error into what is wrong and what to do, both as sentences."""
+    match = re.match(r"(.*?)\. (?=[A-Z'])(.*)", message, re.DOTALL)
+    return (f"{match[1]}.", match[2]) if match else (message, "")
 
 
 def report_files(

@@ -44,7 +44,7 @@ def _report_mix(
     files = context.list_images(odd)
     found = ", ".join(sorted({get(s) for s in odd}))
     verb = "has" if len(files) == 1 else "have"
-    message = f"images should have {expected}, but {len(files)} of them {verb} {found}: {format_names(files)}."
+    message = f"Images should have {expected}, but {len(files)} of them {verb} {found}: {format_names(files)}."
     return make_finding(code, files, message, "Convert them to the format of the other images.")
 
 
@@ -63,11 +63,14 @@ def _check_missing_data(context: CheckContext) -> Iterator[Finding]:
     line = f"'nodata: {(context.dataset.nodata or ALL_DATA).format([*values, *map(float, names)], num_channels)}'"
     total = sum(sum(s.nonfinite_counts.values()) for s in nonfinite)
     problem = f"with NaN or infinite values ({total:,} in total)"
-    fix = f"If they mark missing data, write {line} into dataset.yaml. Otherwise repair them: one makes the loss NaN."
+    fix = (
+        f"If they mark missing data, write {line} into {context.description_file}. Otherwise repair them: one makes "
+        f"the loss NaN."
+    )
     yield from report_files("not_finite", context.list_images(nonfinite), "image", problem, fix)
     affected = [s for s in context.decoded_images if s.suspects.keys() & set(values)]
     problem = f"with the value {format_values(values)}, far from all others, which no file declares as missing data"
-    fix = f"Write {line} into dataset.yaml. If the value is data, write 'nodata: []'."
+    fix = f"Write {line} into {context.description_file}. If the value is data, write 'nodata: []'."
     yield from report_files("undeclared_nodata", context.list_images(affected), "image", problem, fix)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.class_names import format_key
-from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES, Color
+from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES
+from pixelwise.data.colors import BLACK, Color, choose_colors, is_light
 from pixelwise.data.dataset import describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
@@ -146,8 +147,8 @@ def _check_unlisted_values(context: CheckContext) -> Iterator[Finding]:
         if context.classes.coding == "index" and max(unlisted) < 0:
             lines = _suggest_ignored(context, unlisted)
             replaced = _format_replaced(context, lines)
-            fix = f"If they mark pixels without a label, write this into dataset.yaml{replaced}:\n{lines}"
-        problem = f"with {values}, which dataset.yaml does not list"
+            fix = f"If they mark pixels without a label, write this into {context.description_file}{replaced}:\n{lines}"
+        problem = f"with {values}, which no class has"
         yield from report_files("unlisted_values", context.list_masks(wrong), "mask", problem, fix)
 
 
@@ -173,7 +174,7 @@ def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
     shown = f"{', '.join(map(str, values[:-1]))} and {values[-1]}"
     problem = f"with soft edges: {len(others)} values besides {shown}, along borders only"
     lines = _suggest_ranges(context, values)
-    fix = f"Write this into dataset.yaml{_format_replaced(context, lines)}:\n{lines}"
+    fix = f"Write this into {context.description_file}{_format_replaced(context, lines)}:\n{lines}"
     if len(values) > 2:
         fix += "\nPixels on a border may then get a class in between: the original masks are better, if they exist."
     yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
@@ -208,7 +209,7 @@ def _check_object_numbers(context: CheckContext) -> Iterator[Finding]:
         lines = _suggest_object_description(context)
         replaced = _format_replaced(context, lines)
         fix = (
-            f"To train on one class of objects, write this into dataset.yaml{replaced}:\n{lines}\n"
+            f"To train on one class of objects, write this into {context.description_file}{replaced}:\n{lines}\n"
             "If the numbers are classes, write 'mask_type: semantic' instead."
         )
         yield from report_files("instance_masks", files, "mask", problem, fix)
@@ -247,7 +248,10 @@ def _check_nodata(context: CheckContext) -> Iterator[Finding]:
             lines = f"{format_key('names', names)}\n{format_key('label_mapping', mapping)}"
             problem = f"in which {value} is declared as missing data (GDAL_NODATA), so these pixels are ignored"
             replaced = _format_replaced(context, lines)
-            fix = f"If {value} is a class, such as the background, write this into dataset.yaml{replaced}:\n{lines}"
+            fix = (
+                f"If {value} is a class, such as the background, write this into "
+                f"{context.description_file}{replaced}:\n{lines}"
+            )
             yield from report_files("mask_nodata", context.list_masks(found), "mask", problem, fix)
 
 
@@ -262,10 +266,13 @@ def _check_class_count(context: CheckContext) -> Iterator[Finding]:
     values, names = context.mask_values, context.classes.names
     if len(values) > MAX_FOUND_CLASSES and not names:
         message = f"The masks contain {len(values)} different values, too many to be classes."
-        fix = "Check that the masks are not photos. If they are masks, list the class names in dataset.yaml."
+        fix = (
+            "Check that the masks are not photos. If they are masks, list the 'names' of their classes in "
+            f"{context.description_file}."
+        )
         yield make_finding("no_classes", (), message, fix)
     elif values and not any(map(context.classes.is_class_value, values)):
-        fix = "Label some pixels, or add their values to 'names' or 'label_mapping' in dataset.yaml."
+        fix = f"Label some pixels, or map their values by 'label_mapping' in {context.description_file}."
         yield make_finding("no_classes", (), "No mask contains a pixel of any class.", fix)
     elif len(names) == 1:
         message = f"There is only one class, {names[0]!r}, so there is nothing to distinguish."
@@ -299,7 +306,7 @@ def _check_ignored_foreground(context: CheckContext) -> Iterator[Finding]:
     if is_foreground_ignored(context):
         name = context.classes.names[1]
         message = f"The masks contain 0 and 255, but 255 is ignored, so class {name!r} does not occur."
-        fix = "Write 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
+        fix = f"Write 'label_mapping: {{0: 0, 255: 1}}' into {context.description_file}."
         yield make_finding("foreground_ignored", (), message, fix)
 
 
@@ -315,13 +322,17 @@ def _check_undeclared_classes(context: CheckContext) -> Iterator[Finding]:
         return
     if 255 in classes.label_mapping:
         message = "The masks contain 0 and 255. They are read as background and foreground."
-        fix = "To name them, write 'names' and 'label_mapping: {0: 0, 255: 1}' into dataset.yaml."
+        fix = (
+            f"To name them, write this into {context.description_file}, with your own names:\n"
+            "names: [background, foreground]\nlabel_mapping: {0: 0, 255: 1}"
+        )
         yield make_finding("binary_masks", (), message, fix)
     else:
         pairs = ", ".join(f"{v} → {i}" for v, i in list(classes.label_mapping.items())[:12])
         more = ", ..." if len(classes.label_mapping) > 12 else ""
         message = f"No classes are named: mask values became class indices ({pairs}{more}), and 255 is ignored."
-        yield make_finding("ids_compacted", (), message, "To choose the classes, list their names in dataset.yaml.")
+        fix = f"To choose the classes, list their 'names' in {context.description_file}."
+        yield make_finding("ids_compacted", (), message, fix)
 
 
 MAX_COLORS = 64
@@ -339,28 +350,39 @@ def _check_rgb_masks(context: CheckContext) -> Iterator[Finding]:
         total = Counter[int]()
         for s in colored:
             total.update(s.color_counts)
-        problem = f"in {format_count(len(total), 'color')}, which no dataset.yaml lists"
-        yield from report_files("color_masks", files, "mask", problem, _suggest_description(total))
+        problem = f"in {format_count(len(total), 'color')}, which no class has"
+        yield from report_files(
+            "color_masks", files, "mask", problem, _suggest_description(total, context.description_file)
+        )
     elif colored:
         message = f"{format_names(files)}: the mask is an RGB image, but the classes are not defined by color."
-        fix = "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
+        fix = (
+            f"List 'names' and 'colors' in {context.description_file}, or save masks with class indices in one channel."
+        )
         yield make_finding("unreadable_mask", files, message, fix)
 
 
-def _suggest_description(total: Counter[int]) -> str:
-    """Return the keys to paste into dataset.yaml."""
+def _suggest_description(total: Counter[int], file: str) -> str:
+    """Return the keys to paste into a file."""
     kept = list(total)
-    head = "Write this into dataset.yaml, with your own names:"
+    head = f"Write this into {file}, with your own names:"
     if len(total) > MAX_COLORS:
         min_pixels = MIN_COLOR_SHARE * total.total()
         kept = [color for color, pixels in total.most_common(MAX_COLORS) if pixels >= min_pixels]
         head = (
             f"This many colors are the result of JPEG compression or interpolation: save the original masks "
-            f"again as PNG. Then write this into dataset.yaml; these {len(kept)} colors are the most frequent:"
+            f"again as PNG. Then write this into {file}, with the {len(kept)} most frequent colors:"
         )
-    colors = [[v >> 16 & 255, v >> 8 & 255, v & 255] for v in sorted(kept)]
-    names = ", ".join(f"class_{index}" for index in range(len(colors)))
-    return f"{head}\nnames: [{names}]\ncolors: {colors}\ncoding: rgb"
+    values = {(v >> 16 & 255, v >> 8 & 255, v & 255): f"class_{index}" for index, v in enumerate(sorted(kept))}
+    if BLACK in values:  # nearly always the background
+        values[BLACK] = "background"
+    light = {name: color for color, name in values.items() if color == BLACK or is_light(color)}
+    colors = [list(color) for color in choose_colors(list(values.values()), light)]
+    lines = [f"names: [{', '.join(values.values())}]", f"colors: {colors}", "coding: rgb"]
+    if len(light) < len(values):  # the mask's own colors would blacken photos
+        mapped = ", ".join(f'"{", ".join(map(str, color))}": {name}' for color, name in values.items())
+        lines.append(f"label_mapping: {{{mapped}}}")
+    return "\n".join([head, *lines])
 
 
 def _check_differing_palettes(context: CheckContext) -> Iterator[Finding]:
@@ -410,7 +432,7 @@ def _check_palette_order(context: CheckContext) -> Iterator[Finding]:
     )
     names = {value: classes.names[index] for value, index in classes.label_mapping.items()} | dict(swapped)
     line = format_key("label_mapping", dict(sorted(names.items())))
-    fix = f"If the colors are right, write this into dataset.yaml:\n{line}"
+    fix = f"If the colors are right, write this into {context.description_file}:\n{line}"
     yield from report_files("palette_order", context.list_masks(odd), "palette mask", problem, fix)
 
 
@@ -452,8 +474,9 @@ def _check_similar_masks(context: CheckContext) -> Iterator[Finding]:
     if len(same) >= MIN_OVERLAP * len(masks):
         files = context.list_masks(same)
         fix = (
-            "If they show which pixels are valid (a field of view), write their folder into dataset.yaml as "
-            "'ignore_masks' and that of the real masks as 'masks'. If the camera does not move, they can stay."
+            "If they show which pixels are valid (a field of view), write their folder into "
+            f"{context.description_file} as 'ignore_masks' and that of the real masks as 'masks'. If the camera does "
+            "not move, they can stay."
         )
         yield from report_files("similar_masks", files, "mask", "that are nearly the same for all images", fix)
 

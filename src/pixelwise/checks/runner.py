@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from pixelwise.checks import class_balance, contradicting_masks, files, georeferences, images, masks, related_images
-from pixelwise.checks.context import CheckContext, split_error_message
-from pixelwise.checks.findings import CheckReport, Finding, make_finding
+from pixelwise.checks.context import CheckContext
+from pixelwise.checks.findings import CheckReport, Finding, make_finding, split_error_message
 from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import Splits, group_by_split
 from pixelwise.data.splits.splits import assign_splits
-from pixelwise.errors import DataError, InvalidArgumentError, format_command
+from pixelwise.errors import DataError, InvalidArgumentError, PixelwiseError, describe_failure, format_command
 from pixelwise.shapes import Size
 
 _MODULES = (files, georeferences, masks, contradicting_masks, images, class_balance, related_images)
@@ -43,6 +43,23 @@ def run_checks(
         classes=dataset.classes.names,
         splits={name: len(samples) for name, samples in splits.items() if samples},
         findings=tuple(sorted(found + findings, key=lambda f: order[f.severity])),
+    )
+
+
+def report_failure(error: PixelwiseError | OSError, dataset: Dataset | None) -> CheckReport:
+    """Return the report on a dataset that could not be read, or not to its end, with the error as its only finding.
+
+    Args:
+        error: Why the checks could not run.
+        dataset: The dataset, if its files were found before the error.
+    """
+    finding = make_finding("unreadable_dataset", (), *split_error_message(describe_failure(error)))
+    return CheckReport(
+        format=dataset.format if dataset else None,
+        num_images=len(dataset.samples) if dataset else 0,
+        classes=(),
+        splits={name: len(samples) for name, samples in dataset.splits.items()} if dataset else {},
+        findings=(finding,),
     )
 
 

@@ -14,7 +14,7 @@ import typer
 
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
-from pixelwise.errors import PixelwiseError
+from pixelwise.errors import PixelwiseError, describe_failure
 from pixelwise.progress import STARTED_VARIABLE, budget_start, count_budget_from
 from pixelwise.version import __version__
 
@@ -194,7 +194,7 @@ def main(arguments: list[str] | None = None) -> Any:
         if code == INTERRUPTED:  # Typer turns Ctrl-C into an exit without a message
             print("pixelwise: interrupted", file=sys.stderr)
     except (PixelwiseError, OSError) as error:  # OSError: a read-only folder, a full disk
-        print(f"pixelwise: {error}", file=sys.stderr)
+        print(f"pixelwise: {describe_failure(error)}", file=sys.stderr)
         code = 2
     except typer.TyperException as error:
         if message := describe_error(error):

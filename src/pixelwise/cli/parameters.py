@@ -7,6 +7,7 @@ Typer takes no unions. The annotation of a parameter decides what the shell take
     Sequence (Argument)       several values
     Sequence (Option)         text with commas
     Mapping                   key=value, repeated
+    Literal                   text, which is one of the choices in any spelling
     bool                      a flag
     all others                the type itself, without None
 """
@@ -22,7 +23,7 @@ import typer
 
 from pixelwise.api.options import Argument, Option
 from pixelwise.config import parse_settings
-from pixelwise.errors import unknown_name
+from pixelwise.errors import find_name
 
 Parser = Callable[[Any], Any]
 
@@ -41,7 +42,7 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
             default = None
         elif isinstance(default, tuple | list) and kind is str:
             default = ",".join(default)
-        info = _typer_info(name, mark, is_flag=kind is bool)
+        info = _typer_info(name, mark, hint, is_flag=kind is bool)
         optional = kind | None if default is None else kind
         parameters.append(
             inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, info])
@@ -49,12 +50,28 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
     return parameters, parsers
 
 
-def _typer_info(name: str, mark: Argument | Option, *, is_flag: bool) -> Any:
+def _typer_info(name: str, mark: Argument | Option, hint: Any, *, is_flag: bool) -> Any:
     if isinstance(mark, Argument):
         return typer.Argument(help=mark.help, metavar=mark.metavar, path_type=str)
     words = [*([mark.short] if mark.short else []), mark.name or "--" + name.replace("_", "-")]
-    show_default = mark.default or not is_flag
-    return typer.Option(*words, help=mark.help, metavar=mark.metavar, show_default=show_default, path_type=str)
+    choices = [choice for part in union_parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
+    metavar = mark.metavar or "|".join(choices) or None
+
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    def find(value: str | None) -> str | None:
+        return None if value is None else find_name(f"value for {words[-1]}:", value, choices)
+
+    return typer.Option(
+        *words,
+        help=mark.help,
+        metavar=metavar,
+        show_default=mark.default or not is_flag,
+        path_type=str,
+        autocompletion=complete if choices else None,
+        callback=find if [get_origin(part) for part in union_parts(hint)] == [Literal] else None,
+    )
 
 
 def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
@@ -72,7 +89,7 @@ def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
     if str in parts:
         return str, _as_is
     (kind,) = parts
-    return kind, _as_is
+    return str if get_origin(kind) is Literal else kind, _as_is
 
 
 def union_parts(hint: Any) -> list[Any]:
@@ -100,7 +117,7 @@ _EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, in
 def describe_error(error: typer.TyperException) -> str:
     """Return the message for a request that Typer refuses; empty if Typer has printed one.
 
-    The message of the library that checks values is replaced by one that shows the choices or an example.
+    The message of the library that checks values is replaced by one that shows an example.
     """
     findings = getattr(error.__cause__, "errors", None)
     if not isinstance(error, typer.BadParameter) or findings is None or error.ctx is None or error.param is None:
@@ -108,8 +125,6 @@ def describe_error(error: typer.TyperException) -> str:
     option, value = max(error.param.opts, key=len), findings()[0]["input"]
     signature = inspect.signature(error.ctx.command.callback or describe_error)
     (kind,) = union_parts(get_args(signature.parameters[str(error.param.name)].annotation)[0])
-    if get_origin(kind) is Literal:
-        return str(unknown_name(f"value for {option}:", str(value), get_args(kind)))
     if kind not in _EXAMPLES:
         return error.format_message()
     what, example = _EXAMPLES[kind]

@@ -15,6 +15,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pixelwise.config import Config, ConfigKey
+from pixelwise.errors import format_command
+from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
 
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
@@ -27,6 +29,8 @@ if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported 
     from pixelwise.quantization.result import Int8Accuracy, QuantizeResult
 
 PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+COMPACT: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": 0, "show_edge": False}
+"""For tables of up to 80 columns."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -108,8 +112,14 @@ def print_cross_validation(result: CrossValidationResult, arguments: Mapping[str
 
 
 def print_evaluation(result: "EvaluationResult", arguments: Mapping[str, Any]) -> None:
-    """Print the scores of a dataset and its classes."""
+    """Print the scores of a dataset and its classes, and the threshold that was chosen."""
     print_scores(result.to_dict())
+    if chosen := result.chosen_threshold:
+        scores = ("dice", "sensitivity", "specificity", "precision")
+        listed = ", ".join(f"{name} {_format_score(getattr(chosen, name))}" for name in scores)
+        print(f"threshold with the best {chosen.criterion} on split {chosen.split}: {chosen.threshold} ({listed})")
+        command = format_command("predict", arguments["model"], "INPUT", "-o", "OUT", "--threshold", chosen.threshold)
+        print(f"use it: {command}")
 
 
 def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -135,6 +145,13 @@ def print_scores(scores: Mapping[str, Any]) -> None:
             values = (_format_score(row[score]) for score in ("iou", "accuracy", "dice"))
             classes.add_row(escape(name), *values, f"{row['pixels']:,}")
         console.print(classes)
+    if binary := scores.get("binary"):
+        table = Table(f"class {escape(binary['name'])}", "value")
+        for name, title in BINARY_SCORES.items():
+            table.add_row(title, _format_score(binary[name]))
+        if scores.get("threshold") is not None:
+            table.add_row("threshold", f"{scores['threshold']}")
+        console.print(table)
 
 
 def print_predictions(report: "PredictReport", arguments: Mapping[str, Any]) -> None:
@@ -176,11 +193,11 @@ def print_networks(rows: "Sequence[NetworkRow]", arguments: Mapping[str, Any]) -
     """Print one line per network, grouped by paper."""
     table = Table(
         Column("network", no_wrap=True),
-        *(Column(name, justify="right") for name in ("params", "GFLOPs", "MB", "stride", "field")),
+        *(Column(name, justify="right", no_wrap=True) for name in ("params", "GFLOPs", "MB", "stride", "field")),
         title=_describe_input(arguments),
         caption="GFLOPs: forward pass. MB: activations kept for the backward pass. stride: a shift of the image by "
         "this many pixels shifts the output. field: receptive field of an output pixel, rows x columns.",
-        **PLAIN,
+        **COMPACT,
     )
     for paper, group in itertools.groupby(rows, key=lambda row: row.paper):
         table.add_row(f"[italic]{paper}[/italic]")
@@ -192,17 +209,54 @@ def print_networks(rows: "Sequence[NetworkRow]", arguments: Mapping[str, Any]) -
 
 
 def print_layers(rows: "Sequence[LayerRow]", arguments: Mapping[str, Any]) -> None:
-    """Print one line per layer, in the order of execution."""
+    """Print one line per layer, in the order of execution, and the sums of encoder and decoder."""
     table = Table(
-        "layer",
-        "operator",
-        *(Column(name, justify="right") for name in ("output", "parameters", "GFLOPs")),
+        Column("layer", overflow="fold"),
+        Column("operator", no_wrap=True),
+        *(Column(name, justify="right", no_wrap=True) for name in ("output", "params", "GFLOPs", "MB")),
         title=f"{arguments['name']}: {_describe_input(arguments)}",
+        **COMPACT,
     )
-    for row in rows:
-        shape = "x".join(map(str, row.shape))
-        table.add_row(row.name, row.operator, shape, f"{row.parameters:,}", f"{row.gflops:.2f}")
-    Console(highlight=False).print(table)
+    for part, group in itertools.groupby(rows, key=lambda row: row.part):
+        if part:
+            table.add_row(f"[italic]{part}[/italic]")
+        for row in group:
+            figures = (f"{row.parameters:,}", f"{row.gflops:.2f}", f"{row.activation_mb:.1f}")
+            table.add_row(f" {row.name}", _describe_operator(row), "x".join(map(str, row.shape)), *figures)
+    sums = Table(
+        "",
+        *(Column(name, justify="right") for name in ("convolutions", "parameters", "multiply-adds", "memory")),
+        caption="GFLOPs: forward pass, two for each multiply-add. MB, memory: activations kept for the backward pass.",
+        **COMPACT,
+    )
+    parts = dict.fromkeys(row.part for row in rows if row.part)
+    for name in (*parts, "total"):
+        summed = [row for row in rows if name in (row.part, "total")]
+        gflops, memory = (sum(getattr(row, key) for row in summed) for key in ("gflops", "activation_mb"))
+        convolutions, parameters = sum(row.is_convolution for row in summed), sum(row.parameters for row in summed)
+        sums.add_row(name, str(convolutions), f"{parameters:,}", f"{gflops / 2:.2f} G", f"{memory:.1f} MB")
+    Console(highlight=False).print(table, sums, sep="\n")
+
+
+_OPERATORS = {
+    "conv_transpose2d": "transposed conv",
+    "max_pool_with_switches": "pool + switches",
+    "max_unpool": "unpool at switches",
+    "upsample_bilinear2d": "bilinear",
+    "upsample_nearest2d": "nearest",
+}
+"""Name in PyTorch → name in the table, if it differs."""
+
+
+def _describe_operator(row: "LayerRow") -> str:
+    """Return `crop 64x64 -> 56x56`, `concatenate 512 + 512` or the name of the operator."""
+    if row.operator == "crop":
+        before, after = ("x".join(map(str, shape[1:])) for shape in (row.inputs[0], row.shape))
+        return f"crop {before} -> {after}"
+    if row.operator == "cat":
+        channels = [str(shape[0]) for shape in row.inputs]
+        return f"concatenate {' + '.join(channels) if len(channels) < 4 else f'{len(channels)} maps'}"
+    return _OPERATORS.get(row.operator, row.operator)
 
 
 def _describe_input(arguments: Mapping[str, Any]) -> str:

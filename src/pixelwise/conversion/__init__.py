@@ -16,7 +16,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import decode_image_bytes
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
-from pixelwise.errors import require_known
+from pixelwise.errors import find_name
 from pixelwise.files import READ_ERRORS
 from pixelwise.output_files import OutputManifest, claim_output, relate_paths, remove_files
 from pixelwise.progress import report_progress
@@ -64,7 +64,7 @@ def convert_dataset(dataset: Dataset, output: Path, to: str, *, overwrite: bool 
     Raises:
         InvalidArgumentError: The folder has such files, or another process writes to it.
     """
-    require_known("format to write", [to], WRITERS)
+    to = find_name("format to write", to, WRITERS)
     request = {"data": relate_paths(dataset.folders, output), "to": to}
     with claim_output(output, request) as claim:
         manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)

@@ -49,7 +49,7 @@ class VocWriter:
     def __init__(self, root: Path, dataset: Dataset) -> None:
         if len(dataset.classes.names) > 255:
             raise DataError(
-                f"the dataset has {len(dataset.classes.names)} classes, but VOC masks allow at most 255. "
+                f"The dataset has {len(dataset.classes.names)} classes, but VOC masks allow at most 255. "
                 f"Use the format folder."
             )
         self.root, self.dataset = root, dataset
@@ -134,7 +134,7 @@ class NnUNetWriter:
 
     def __init__(self, root: Path, dataset: Dataset) -> None:
         if "ignore" in dataset.classes.names:
-            raise DataError("a class is named 'ignore', which nnU-Net uses for ignored pixels. Rename it.")
+            raise DataError("A class is named 'ignore', which nnU-Net uses for ignored pixels. Rename it.")
         self.root, self.dataset = root, dataset
         self.names = make_flat_names(dataset.samples)
         self.num_training = self.num_validation = 0

@@ -52,7 +52,7 @@ class CocoWriter:
         except ImportError as error:
             raise missing_extra("writing COCO", "pycocotools", "coco") from error
         if IGNORE_NAME in dataset.classes.names:
-            raise DataError(f"a class is named {IGNORE_NAME!r}, which COCO uses for ignored pixels. Rename it.")
+            raise DataError(f"A class is named {IGNORE_NAME!r}, which COCO uses for ignored pixels. Rename it.")
         self.encode = mask.encode
         self.root, self.classes = root, dataset.classes
         if text := format_image_keys(dataset.channels, dataset.nodata):

@@ -12,7 +12,8 @@ import numpy as np
 import tifffile
 import yaml
 
-from pixelwise.data.classes import Classes, Color
+from pixelwise.data.classes import Classes
+from pixelwise.data.colors import Color
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.io.nodata import Nodata
 from pixelwise.data.sample import Sample, Split

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import yaml
 
-from pixelwise.data.classes import Classes, default_colors
+from pixelwise.data.classes import Classes
+from pixelwise.data.colors import choose_colors
 from pixelwise.errors import DataError
 
 IGNORE_NAMES = ("ignore", "__ignore__")
@@ -52,13 +53,11 @@ def rename_classes(classes: Classes, rename: Mapping[str, str], *, is_complete: 
 
 def order_classes(classes: Classes, names: Sequence[str]) -> Classes:
     """Return the classes in the order of `names`, which may have more names: no mask value stands for those."""
-    spare = dict(zip(names, default_colors(len(names)), strict=True))
-    colors = spare | dict(zip(classes.names, classes.colors, strict=True))
     index_of = {name: index for index, name in enumerate(names)}
     return replace(
         classes,
         names=tuple(names),
-        colors=tuple(colors[name] for name in names),
+        colors=choose_colors(names, dict(zip(classes.names, classes.colors, strict=True))),
         label_mapping={value: index_of[classes.names[i]] for value, i in classes.label_mapping.items()},
         ranges={limits: index_of[classes.names[i]] for limits, i in classes.ranges.items()},
     )

@@ -1,6 +1,5 @@
 """Classes: their names and colors, and the mask values that stand for them."""
 
-import colorsys
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +9,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from pixelwise.data.colors import Color, choose_colors, is_background_name
 from pixelwise.data.io.decoded_image import NO_LABEL, Array
 from pixelwise.errors import DataError
 
-Color = tuple[int, int, int]
-BACKGROUND_NAMES = ("background", "_background_", "__background__", "bg")
 BINARY_NAMES = ("background", "foreground")
 """Names of two classes where none are given."""
-GRAY: Color = (64, 64, 64)
 Coding = Literal["index", "rgb"]
 
 _MAX_TABLE_SIZE = 2**24
@@ -87,6 +84,13 @@ class Classes:
     ranges: Mapping[ValueRange, int] = field(default_factory=dict)
     """Range of mask values → class index; for values that neither `label_mapping` nor `ignore` lists."""
     coding: Coding = "index"
+    majority: int | None = field(default=None, compare=False)
+    """Class that has more than half of the pixels of a scanned dataset, if its name is that of a background."""
+
+    @property
+    def background(self) -> int | None:
+        """Index of the class that overlays leave unpainted; None if there is none."""
+        return 0 if any(map(is_background_name, self.names[:1])) else self.majority
 
     @property
     def ignore_index(self) -> int:
@@ -98,7 +102,7 @@ class Classes:
         return np.uint8 if len(self.names) <= 255 else np.uint16
 
     @property
-    def foreground(self) -> int | None:
+    def foreground(self) -> Literal[0, 1] | None:
         """Return which of two classes is searched for: the second, unless it is named background; else None."""
         return find_foreground(self.names)
 
@@ -173,7 +177,7 @@ class Classes:
             return np.stack(channels, -1).astype(np.uint8)
         for name, value in zip(self.names, table.tolist(), strict=False):  # the rest is for ignored pixels
             if not 0 <= value <= 65535:
-                raise DataError(f"class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
+                raise DataError(f"Class {name!r} has the mask value {value}, but label files contain 0 to 65535.")
         return values.astype(np.uint8 if table.max() < 256 else np.uint16)
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,10 +188,11 @@ class Classes:
             "label_mapping": {str(k): v for k, v in (*self.label_mapping.items(), *self.ranges.items())},
             "ignore": list(self.ignore),
             "coding": self.coding,
+            **({} if self.majority is None else {"majority": self.majority}),
         }
 
 
-def find_foreground(names: Sequence[str]) -> int | None:
+def find_foreground(names: Sequence[str]) -> Literal[0, 1] | None:
     """Return the index of the class of two that is not the background; None for other numbers of classes.
 
     Example:
@@ -196,7 +201,7 @@ def find_foreground(names: Sequence[str]) -> int | None:
     """
     if len(names) != 2:
         return None
-    return 0 if names[1].lower() in BACKGROUND_NAMES else 1
+    return 0 if is_background_name(names[1]) and not is_background_name(names[0]) else 1
 
 
 def require_integers(values: Array) -> None:
@@ -205,8 +210,9 @@ def require_integers(values: Array) -> None:
         lowest, highest = np.nanmin(values), np.nanmax(values)
         middle = 0.5 if 0 <= lowest <= highest <= 1 else (lowest + highest) / 2
         raise DataError(
-            f"the mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
-            f"write 'threshold: {middle:.4g}' into dataset.yaml. Otherwise save class ids as integers."
+            f"The mask contains fractions from {lowest:.4g} to {highest:.4g}. If they are probabilities or soft edges, "
+            f"write 'threshold: {middle:.4g}' into dataset.yaml (create it if there is none). Otherwise save class "
+            f"ids as integers."
         )
 
 
@@ -233,8 +239,9 @@ def mask_values(mask: Array, coding: Coding) -> Array:
     if mask.ndim == 3:
         if not (mask[..., :1] == mask).all():
             raise DataError(
-                "the mask is an RGB image, but the classes are not defined by color. "
-                "List 'names' and 'colors' in dataset.yaml, or save masks with class indices in one channel."
+                "The mask is an RGB image, but the classes are not defined by color. "
+                "List 'names' and 'colors' in dataset.yaml (create it if there is none), or save masks with class "
+                "indices in one channel."
             )
         return mask[..., 0]
     return mask
@@ -250,6 +257,7 @@ def classes_from_dict(values: Mapping[str, Any]) -> Classes:
         ranges={limits: int(values["label_mapping"][text]) for text, limits in ranges.items()},
         ignore=tuple(values["ignore"]),
         coding=values["coding"],
+        majority=range(len(values["names"])).index(values["majority"]) if "majority" in values else None,
     )
 
 
@@ -257,34 +265,21 @@ def classes_from_values(values: Iterable[int]) -> Classes:
     """Create classes from the mask values that occur in a dataset without declared classes.
 
     {0, 255} are background and foreground. Otherwise 255 is ignored, and the other values become classes in
-    ascending order, named by their value. The class of 0 is gray, because it is nearly always the background.
-    Negative values are not classes. More than `MAX_FOUND_CLASSES` values give no class.
+    ascending order, named by their value. 0 is taken for the background, which it nearly always is. Negative values
+    are not classes. More than `MAX_FOUND_CLASSES` values give no class.
     """
     found = sorted(value for value in set(values) if value >= 0)
     if len(found) > MAX_FOUND_CLASSES:
         found = []
     binary = found == [0, 255]
     ids = found if binary else [v for v in found if v != 255]
-    colors = default_colors(len(ids))
+    names = BINARY_NAMES if binary else tuple(str(v) for v in ids)
     return Classes(
-        names=BINARY_NAMES if binary else tuple(str(v) for v in ids),
-        colors=(GRAY, *colors[1:]) if 0 in ids else colors,
+        names=names,
+        colors=choose_colors(names),
         label_mapping={v: i for i, v in enumerate(ids)},
         ignore=() if binary else (255,),
     )
-
-
-def default_colors(count: int) -> tuple[Color, ...]:
-    """Return distinct colors: dark gray and orange for two classes, else colors around the color circle."""
-    if count == 2:
-        return GRAY, (255, 140, 0)
-    colors = []
-    for index in range(count):
-        hue = index * 0.61803398875 % 1  # golden ratio: neighbors in the list differ most
-        saturation, value = (0.85, 0.55)[index % 2], (0.95, 0.65)[index // 2 % 2]
-        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colors)
 
 
 def pack_color(color: Sequence[int]) -> int:

@@ -11,25 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelwise.data.classes import Classes, Coding, Color, mask_values, require_integers
+from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
+from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
 from pixelwise.data.formats import FORMATS, detect_format, folder
 from pixelwise.data.formats._stacks import expand_stacks
-from pixelwise.data.formats.dataset_index import DatasetIndex, remove_aliases, separate_unlabeled_test
+from pixelwise.data.formats.dataset_index import (
+    DatasetIndex,
+    remove_aliases,
+    require_folder,
+    separate_unlabeled_test,
+)
 from pixelwise.data.formats.ignore_masks import add_ignore_masks, ignore_pixels
 from pixelwise.data.formats.split_lists import apply_split_lists
 from pixelwise.data.io.images import TYPE_NAMES, Array, DecodedImage, mark_unlabeled
 from pixelwise.data.io.nodata import ALL_DATA, Nodata
+from pixelwise.data.io.unread_files import explain_unread_folder
 from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
-from pixelwise.data.visualization import overlay_labels, to_css_color, to_data_uri, to_display_image
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
 from pixelwise.errors import (
     DataError,
     InvalidArgumentError,
     PathAccessError,
     PathNotFoundError,
-    unknown_name,
+    find_name,
     wrap_path_errors,
 )
 from pixelwise.files import READ_ERRORS
@@ -116,11 +123,23 @@ class Dataset:
             pixelwise.errors.PathNotFoundError: Dataset 'absent' does not exist. Expected the folder of a dataset.
         """
         root = Path(path)
+        if "://" in str(path):
+            raise PathNotFoundError(f"Dataset {str(path)!r} is a URL, but datasets are read from folders. Download it.")
         if not root.exists():
             raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
+        require_folder(root)
         if not os.access(root, os.R_OK | os.X_OK):
             raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         description = read_description(root)
+        try:
+            return cls._load(root, description, format, masks)
+        except DataError:
+            if advice := explain_unread_folder(root):
+                raise DataError(f"{root} contains images that training cannot read. {advice}") from None
+            raise
+
+    @classmethod
+    def _load(cls, root: Path, description: DatasetDescription, format: str | None, masks: str | None) -> "Dataset":
         options = [word for pair in (("--format", format), ("--masks", masks)) if pair[1] for word in pair]
         masks = masks or description.masks
         format = detect_format(root, format or ("folder" if masks else None))
@@ -206,9 +225,7 @@ class Dataset:
             InvalidArgumentError: The dataset has no such split.
         """
         splits = self.splits
-        if name not in splits:
-            raise unknown_name("split", name, splits)
-        return replace(self.with_samples(splits[name]), resolved_classes=self.classes)
+        return replace(self.with_samples(splits[find_name("split", name, splits)]), resolved_classes=self.classes)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -234,11 +251,10 @@ class Dataset:
         candidates = self._samples_outside_test()
         figures = [self._draw_figure(sample) for sample in candidates[:: len(candidates) // _NUM_SHOWN_IN_HTML + 1]]
         try:
-            classes = self.classes
             legend = [
-                f'<span style="display:inline-block;width:1em;background:{to_css_color(color)}">&nbsp;</span> '
+                f'<span style="display:inline-block;width:1em;background:{color}">&nbsp;</span> '
                 f"{html.escape(name)}&ensp;"
-                for name, color in zip(classes.names, classes.colors, strict=True)
+                for name, color in list_swatches(self.classes)
             ]
         except READ_ERRORS:  # the figures show it
             legend = []
@@ -321,7 +337,7 @@ class Dataset:
             raise DataError(f"{sample.mask_location}: {error}") from error
         if unlisted:
             values, fix = describe_unlisted_values(unlisted, self.classes)
-            raise DataError(f"{sample.mask_location}: contains {values}, which dataset.yaml does not list. {fix}")
+            raise DataError(f"{sample.mask_location}: The mask contains {values}, which no class has. {fix}")
         return labels
 
     def read(self, sample: Sample) -> tuple[Array, Array]:
@@ -389,8 +405,8 @@ def describe_unlisted_values(values: Sequence[int], classes: Classes) -> tuple[s
     plural = "s" if len(values) > 1 else ""
     return (
         f"the {what}{plural} {', '.join(shown)}{more}",
-        f"Add missing {what}s to {keys} in dataset.yaml, or correct the mask: JPEG compression and interpolation "
-        f"create such {what}s.",
+        f"Add missing {what}s to {keys} in dataset.yaml (create it if there is none), or correct the mask: JPEG "
+        f"compression and interpolation create such {what}s.",
     )
 
 

@@ -22,12 +22,11 @@ from pixelwise.data.classes import (
     BINARY_NAMES,
     Classes,
     Coding,
-    Color,
     ValueRange,
-    default_colors,
     pack_color,
     parse_range,
 )
+from pixelwise.data.colors import Color, choose_colors
 from pixelwise.data.io.decoded_image import MAX_MASK_VALUE
 from pixelwise.data.io.nodata import Nodata, parse_nodata
 from pixelwise.errors import DataError
@@ -216,11 +215,11 @@ def _override(declared: DatasetDescription, given: DatasetDescription, is_by_val
     if _find_binary_keys(given):
         declared = replace(declared, label_mapping=None)
     if given.names and declared.names and (is_by_value or len(given.names) != len(declared.names)):
-        spare = dict(zip(given.names, default_colors(len(given.names)), strict=True))
-        colors = spare | dict(zip(declared.names, declared.colors or (), strict=False))
         declared = DatasetDescription(
             ignore=declared.ignore if is_by_value else None,
-            colors=tuple(colors[name] for name in given.names) if declared.colors else None,
+            colors=choose_colors(given.names, dict(zip(declared.names, declared.colors, strict=False)))
+            if declared.colors
+            else None,
         )
     values = {key: getattr(given, key) for key in ("path", *_PARSERS)}
     return replace(declared, **{key: value for key, value in values.items() if value is not None})
@@ -284,7 +283,7 @@ def describe_classes(description: DatasetDescription) -> Classes:
         names = names or BINARY_NAMES
         _require_binary(binary_keys, names, description)
     if names is None:
-        raise DataError(f"gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
+        raise DataError(f"The file gives {description.class_keys[0]!r} without 'names'. Add 'names: [...]'.")
     if len(names) > 65535:
         raise DataError(f"'names' lists {len(names)} classes. Expected at most 65535.")
     if len(set(names)) != len(names):
@@ -354,7 +353,7 @@ def _require_binary(keys: list[str], names: tuple[str, ...], description: Datase
 def _require_colors(colors: tuple[Color, ...] | None, names: Sequence[str]) -> tuple[Color, ...]:
     """Return the colors of the classes; the default ones if none are given."""
     if colors is None:
-        return default_colors(len(names))
+        return choose_colors(names)
     if len(colors) != len(names):
         raise DataError(
             f"'colors' lists {len(colors)} colors. Expected one [red, green, blue] for each of the {len(names)} names."

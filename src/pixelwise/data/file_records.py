@@ -53,4 +53,4 @@ def read_file_records(path: Path) -> dict[str, FileRecord] | None:
         listed = json.loads(path.read_text(encoding="utf-8"))
         return {name: FileRecord(int(r["size"]), str(r["sha256"])) for name, r in listed.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Restore or remove it.") from error
+        raise DataError(f"{path} is damaged. Restore or remove it.") from error

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pixelwise.data.class_names import find_similar_names, format_key, list_names, order_classes
-from pixelwise.data.classes import Classes, Color, ignore_index_for
+from pixelwise.data.classes import Classes, ignore_index_for
+from pixelwise.data.colors import Color, choose_colors
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.formats.dataset_index import DatasetIndex, IndexFault, SampleReader, prefix_split
 from pixelwise.data.io.images import Array, DecodedImage
@@ -121,8 +122,10 @@ def _join_classes(datasets: Sequence[Dataset]) -> tuple[Classes | None, bool, li
                 f"into {dataset.root / 'dataset.yaml'}, so that classes can be matched by name."
             )
     colors: dict[str, Color] = {}
-    for classes in reversed(named.values()):
-        colors = dict(zip(classes.names, classes.colors, strict=True)) | colors
+    for classes in named.values():
+        for name, color in zip(classes.names, classes.colors, strict=True):
+            if name not in colors and color not in colors.values():  # folders without colors share the default ones
+                colors[name] = color
     names = list(dict.fromkeys(name for classes in named.values() for name in classes.names))
     for group in find_similar_names(names):
         holders = {name: next(folder for folder, classes in named.items() if name in classes.names) for name in group}
@@ -150,7 +153,7 @@ def _join_classes(datasets: Sequence[Dataset]) -> tuple[Classes | None, bool, li
     ignore_index = ignore_index_for(len(names))
     joined = Classes(
         names=tuple(names),
-        colors=tuple(colors[name] for name in names),
+        colors=choose_colors(names, colors),
         label_mapping={index: index for index in range(len(names))},
         ignore=(ignore_index,),
     )

@@ -161,7 +161,7 @@ def _apply_user_augmentation(augment: Augment, image: Array, labels: Array, rng:
     for before, after in zip((image, labels), augment(image.copy(), labels.copy(), rng), strict=True):
         if after.shape != before.shape or after.dtype != before.dtype:
             raise InvalidArgumentError(
-                f"the augmentation returned an array of {after.dtype} {after.shape}, but received {before.dtype} "
+                f"The augmentation returned an array of {after.dtype} {after.shape}, but received {before.dtype} "
                 f"{before.shape}. Return both with the same shape and dtype."
             )
         before[...] = after

@@ -67,7 +67,7 @@ class Ellipse:
     def __post_init__(self) -> None:
         _require_positions(np.array([*self.center, *self.radii, self.degrees], float))
         if min(self.radii) <= 0:
-            raise DataError(f"an ellipse has the radii {self.radii}. Expected two numbers above 0. Draw it again.")
+            raise DataError(f"An ellipse has the radii {self.radii}. Expected two numbers above 0. Draw it again.")
 
     def rasterize(self, size: Size) -> tuple[tuple[slice, slice], Array]:
         """Return the same as `Polygon.rasterize`."""
@@ -134,7 +134,7 @@ def decode_run_lengths(lengths: Iterable[int], size: Size) -> Array:
     """Decode row-major run lengths, alternately of background and foreground pixels, to (H, W) bool."""
     runs, pixels = np.asarray(lengths, np.int64), size[0] * size[1]
     if runs.ndim != 1 or (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
-        raise DataError(f"the run lengths do not add up to {pixels} pixels. Export the mask again.")
+        raise DataError(f"The run lengths do not add up to {pixels} pixels. Export the mask again.")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size)
 
 
@@ -143,7 +143,7 @@ def _parse_ring(points: npt.ArrayLike) -> Array:
     count = len(ring) if ring.shape[1:] == (2,) else 0
     if count < 3:
         raise DataError(
-            f"the number of points of a polygon is {count}. Expected 3 or more. Draw its area, or remove it."
+            f"The number of points of a polygon is {count}. Expected 3 or more. Draw its area, or remove it."
         )
     _require_positions(ring)
     return ring
@@ -152,7 +152,7 @@ def _parse_ring(points: npt.ArrayLike) -> Array:
 def _require_positions(numbers: Array) -> None:
     invalid = numbers[~(np.abs(numbers) <= MAX_COORDINATE)]  # NaN is invalid, too
     if invalid.size:
-        raise DataError(f"a shape has the coordinate {invalid[0]:g}, which is not in any image. Draw it again.")
+        raise DataError(f"A shape has the coordinate {invalid[0]:g}, which is not in any image. Draw it again.")
 
 
 def _find_window(low: Array, high: Array, size: Size) -> tuple[slice, slice]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import mask_values, require_integers
+from pixelwise.data.colors import is_background_name
 from pixelwise.data.dataset import Dataset, describe_unlisted_values
 from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import FileInfo, inspect_entry, inspect_file
@@ -50,12 +51,13 @@ def scan_dataset(dataset: Dataset, samples: Iterable[Sample] | None = None) -> D
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
         stats = tuple(pool.map(lambda s: _scan_sample(dataset, s), dataset.samples if samples is None else samples))
-    return replace(
+    scanned = replace(
         dataset,
         resolved_classes=dataset.resolved_classes or infer_classes(stats, dataset.description.mask_type),
         channels=dataset.channels or _find_channels(stats),
         stats=stats,
     )
+    return replace(scanned, resolved_classes=replace(scanned.classes, majority=_find_majority(scanned)))
 
 
 def count_class_pixels(dataset: Dataset, samples: Iterable[Sample]) -> Array:
@@ -68,6 +70,15 @@ def count_class_pixels(dataset: Dataset, samples: Iterable[Sample]) -> Array:
             if dataset.classes.is_class_value(value):
                 row[dataset.classes.get_label(value)] += pixels
     return counts
+
+
+def _find_majority(dataset: Dataset) -> int | None:
+    """Return the class with more than half of the labeled pixels, if its name is that of a background."""
+    named = [index for index, name in enumerate(dataset.classes.names) if is_background_name(name)]
+    if not named:
+        return None
+    pixels = count_class_pixels(dataset, (s.sample for s in dataset.stats)).sum(0)
+    return next((index for index in named if 2 * pixels[index] > pixels.sum()), None)
 
 
 def compute_normalization(dataset: Dataset, samples: Iterable[Sample]) -> tuple[list[float], list[float]]:
@@ -85,7 +96,7 @@ def compute_normalization(dataset: Dataset, samples: Iterable[Sample]) -> tuple[
     weights = np.array([np.resize(s.num_valid, channels) for s in used])
     if empty := np.flatnonzero(weights.sum(0) == 0).tolist():
         raise DataError(
-            f"channel {empty[0] + 1} has no valid value in any image: every value is nodata. Remove the channel from "
+            f"Channel {empty[0] + 1} has no valid value in any image: every value is nodata. Remove the channel from "
             f"the images, or correct the nodata value."
         )
     mean = np.average([np.resize(s.mean, channels) for s in used], axis=0, weights=weights)
@@ -178,7 +189,7 @@ def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
         labels, unlisted = dataset.classes.to_labels(values)
         if unlisted:
             raise DataError(
-                "contains {}, which dataset.yaml does not list. {}".format(
+                "The mask contains {}, which no class has. {}".format(
                     *describe_unlisted_values(unlisted, dataset.classes)
                 )
             )
@@ -191,7 +202,7 @@ def _round_fractions(dataset: Dataset, values: Array, location: str) -> Array:
 def _require_complete(file: FileInfo, location: str) -> None:
     """Raise DataError for a truncated file: decoders may fill in its end without an error."""
     if file.is_truncated:
-        raise DataError(f"{location}: the file is truncated. Copy or download it again, or remove it.")
+        raise DataError(f"{location}: The file is truncated. Copy or download it again, or remove it.")
 
 
 def _compute_moments(pixels: Array, missing: Array | None) -> tuple[Array, Array, Array]:

@@ -2,32 +2,52 @@
 
 import itertools
 import logging
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from pixelwise.config import load_config
 from pixelwise.data.class_names import ask_for_similar, list_names, suggest_renames
-from pixelwise.data.classes import Classes
+from pixelwise.data.classes import Classes, find_foreground
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.file_records import read_file_records
 from pixelwise.data.io.images import Array
-from pixelwise.data.joined_dataset import name_as_part
+from pixelwise.data.joined_dataset import load_datasets, name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.files import READ_ERRORS
+from pixelwise.evaluation.result import ChosenThreshold
+from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.inference.batching import Failure, predict_all
-from pixelwise.inference.predictor import Predictor
-from pixelwise.metrics import BoundaryScore, ConfusionMatrix, compute_scores
+from pixelwise.inference.predictor import Prediction, Predictor
+from pixelwise.metrics import BoundaryScore, ConfusionMatrix, Criterion, MarginHistogram, compute_scores
 from pixelwise.progress import report_progress
 
 logger = logging.getLogger(__name__)
+
+MAX_PENDING = 16
+"""Predictions that may wait for their boundaries to be matched: two batches of small ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredImage:
+    """An image that was scored."""
+
+    sample: Sample
+    image: Array
+    """(H, W, C), as the network gets it."""
+    labels: Array
+    """(H, W) true labels."""
+    prediction: Array
+    """(H, W) predicted labels."""
+    confusion: ConfusionMatrix
 
 
 @dataclass(slots=True)
@@ -38,6 +58,8 @@ class EvaluationCounts:
     boundary: BoundaryScore | None
     """None if boundaries are not scored; they take longer than the network on small images."""
     per_image: dict[Sample, ConfusionMatrix] = field(default_factory=dict)
+    margins: MarginHistogram | None = None
+    """Pixel counts by margin; None unless there are two classes, and if boundaries are not scored."""
 
     def compute_scores(self, names: Sequence[str]) -> dict[str, Any]:
         """Compute the scores, see `metrics.compute_scores`.
@@ -45,7 +67,39 @@ class EvaluationCounts:
         Args:
             names: of the classes.
         """
-        return compute_scores(self.confusion, self.boundary, names, num_images=len(self.per_image))
+        return compute_scores(
+            self.confusion,
+            self.boundary,
+            names,
+            num_images=len(self.per_image),
+            foreground=find_foreground(names),
+            margins=self.margins,
+        )
+
+    def choose_threshold(self, criterion: Criterion, split: str) -> ChosenThreshold:
+        """Choose the threshold of two classes with the best score. Raises DataError if a class has no pixels."""
+        assert self.margins is not None, "not two classes"
+        threshold = self.margins.choose_threshold(criterion)
+        confusion = ConfusionMatrix.from_counts(self.margins.count_above(threshold))
+        names, num_images = ("background", "foreground"), len(self.per_image)
+        scores = compute_scores(confusion, None, names, num_images=num_images, foreground=1)
+        return ChosenThreshold(
+            criterion=criterion,
+            split=split,
+            threshold=threshold,
+            dice=scores["per_class"][names[1]]["dice"],
+            **{name: scores["binary"][name] for name in ("sensitivity", "specificity", "precision")},
+        )
+
+    def count_details(self, prediction: Prediction, labels: Array, classes: Classes) -> None:
+        """Count boundaries, and for two classes the margins of the pixels."""
+        ignore_index, foreground = classes.ignore_index, classes.foreground
+        if self.boundary is not None:
+            self.boundary.update(prediction.labels, labels, ignore_index=ignore_index)
+        if self.margins is not None and foreground is not None:
+            logits = prediction.logits
+            margins = logits[foreground] - logits[1 - foreground]
+            self.margins.update(margins, labels, foreground=foreground, ignore_index=ignore_index)
 
 
 def score_samples(
@@ -55,21 +109,29 @@ def score_samples(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: Callable[[Sample, Array, Array], None] = lambda sample, labels, prediction: None,
+    on_image: Callable[[ScoredImage], object] | None = None,
 ) -> EvaluationCounts:
-    """Predict samples and count pixels by class. Files are read ahead, and boundaries are matched in another thread.
+    """Predict samples and count pixels by class. Files are read ahead, and details are counted in another thread.
 
     Args:
-        boundaries: also score boundaries.
+        boundaries: also score boundaries, and the ROC curve of two classes.
         report: report progress.
-        on_image: called with each sample, its labels and its predicted labels.
+        on_image: called with each image.
     """
     num_classes = len(predictor.classes.names)
     ignore_index = predictor.classes.ignore_index
     counts = EvaluationCounts(ConfusionMatrix(num_classes), BoundaryScore(num_classes) if boundaries else None)
-    with ThreadPoolExecutor(1, thread_name_prefix="boundaries") as pool:
-        matches = []
-        answers = predict_all(predictor, samples, dataset.read, name=lambda sample: sample.image_location)
+    if boundaries and predictor.classes.foreground is not None:
+        counts.margins = MarginHistogram()
+    with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+        pending: deque[Future[None]] = deque()
+        answers = predict_all(
+            predictor,
+            samples,
+            dataset.read,
+            keep_logits=counts.margins is not None,
+            name=lambda sample: sample.image_location,
+        )
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Failure):
                 raise answer.error
@@ -78,14 +140,49 @@ def score_samples(
             confusion.update(prediction, labels, ignore_index=ignore_index)
             counts.confusion = counts.confusion + confusion
             counts.per_image[sample] = confusion
-            if counts.boundary is not None:
-                matches.append(pool.submit(counts.boundary.update, prediction, labels, ignore_index=ignore_index))
-            on_image(sample, labels, prediction)
+            if boundaries:
+                pending.append(pool.submit(counts.count_details, answer.prediction, labels, predictor.classes))
+            if len(pending) > MAX_PENDING:  # each keeps its prediction
+                pending.popleft().result()
+            if on_image:
+                scored = ScoredImage(
+                    sample=sample, image=answer.image, labels=labels, prediction=prediction, confusion=confusion
+                )
+                on_image(scored)
             if report:
                 report_progress("evaluate", done, len(samples))
-        for match in matches:
-            match.result()
+        for future in pending:
+            future.result()
     return counts
+
+
+def load_evaluation_data(
+    data: Sequence[str | Path], model: str | Path, format: str | None = None, masks: str | None = None
+) -> Dataset:
+    """Load a dataset; without a format or masks, the dataset of the run of the model is read as by the run."""
+    folder = get_run_folder(model)
+    path = folder / "config.yaml"
+    if format is None and masks is None and path.is_file():
+        config = load_config(path).data
+        if (config.format or config.masks) and _has_file_of_run(data, folder / "files.json"):
+            format, masks = config.format, config.masks
+            values = {"format": format, "masks": masks}
+            shown = ", ".join(f"{key} {value}" for key, value in values.items() if value)
+            logger.info(f"The dataset is read as by the run: {shown}")
+    return load_datasets(data, format, masks)
+
+
+def get_run_folder(model: str | Path) -> Path:
+    """Return the run folder of a model, which is given by its folder or its file."""
+    return Path(model) if Path(model).is_dir() else Path(model).parent
+
+
+def _has_file_of_run(data: Sequence[str | Path], records_path: Path) -> bool:
+    """Return whether the folders have a file of a run, by its name and contents."""
+    records = read_file_records(records_path) or {}
+    folders = [Path(os.path.abspath(folder)) for folder in data]
+    roots = {*folders, *(folder.parent for folder in folders), Path(os.path.commonpath(folders))}
+    return any(record.matches(root / name) for name, record in records.items() for root in roots)
 
 
 def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tuple[str, list[Sample]]:
@@ -94,7 +191,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
     Args:
         split: None: the first of "test", "val" and, without any splits, "all".
     """
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    folder = get_run_folder(model)
     path = folder / "splits.yaml"
     run_names = _read_sample_names(path)
     listed = set(itertools.chain(*run_names.values()))
@@ -192,7 +289,7 @@ def _explain_other_classes(dataset: Dataset, names: Sequence[str], wanted: Seque
 
 def _read_sample_names(path: Path) -> dict[str, list[str]]:
     """Return the names under each split of a splits.yaml; nothing if it does not exist."""
-    listed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    listed = read_yaml(path) if path.is_file() else {}
     if not isinstance(listed, dict):
         raise DataError(f"{path} is damaged. Restore or remove it.")
     return {split: names or [] for split, names in listed.items()}

@@ -14,7 +14,7 @@ import torch
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic.canvas import MIN_SIDE
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.exporting.formats import FORMATS, ExportFormat, FormatName, Run
 from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import compute_file_sha256, write_atomically
@@ -108,7 +108,7 @@ def resolve_target(
     fixed_size: Size | None = None,
 ) -> tuple[FormatName, Path]:
     """Return the format and the file to write. Raises InvalidArgumentError if the export is not possible."""
-    require_known("format", [name] if name else [], FORMATS)
+    name = find_name("format", name, FORMATS) if name else None
     by_suffix = {row.suffix: key for key, row in FORMATS.items()}
     suffix = output.suffix or (output.name if output.name.startswith(".") else "")
     from_suffix = by_suffix.get(suffix) if output.suffix else None
@@ -135,7 +135,7 @@ def resolve_target(
     if fixed_size and min(fixed_size) < 1:
         raise InvalidArgumentError(f"fixed_size is {fixed_size}. Expected a height and a width from 1.")
     if fixed_size and precision == "int8":
-        raise InvalidArgumentError("int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
+        raise InvalidArgumentError("Int8 files take images of any size. Omit fixed_size, or use fp32 or fp16.")
     return name, output
 
 
@@ -174,7 +174,7 @@ def export_predictor(
         if not agreement >= min_agreement:
             # In networks that pool with switches, rounding errors move whole values, so users may lower the limit.
             raise InvalidArgumentError(
-                f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels; at least "
+                f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels. At least "
                 f"{min_agreement:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another "
                 f"format or precision, or require less with --min-agreement."
             )

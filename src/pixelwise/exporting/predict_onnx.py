@@ -17,7 +17,7 @@ try:
     import onnxruntime
     from PIL import Image, ImageOps
 except ImportError as error:
-    sys.exit(f"{error.name} is not installed: pip install onnxruntime numpy pillow")
+    sys.exit(f"{error.name} is not installed. Install it: pip install onnxruntime numpy pillow")
 
 
 def read_image(path: Path, channels: int, dtype: str) -> Any:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic import street_scene
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
-from pixelwise.errors import InvalidArgumentError, missing_extra, unknown_name
+from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, missing_extra
 from pixelwise.files import write_atomically
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
@@ -228,15 +228,14 @@ def choose_engine(name: str, precision: str = "auto") -> EngineName:
     Raises:
         InvalidArgumentError: the name is unknown, or packages of the engine are not installed.
     """
-    for known in get_args(EngineName):
-        if name == known:
-            row = ENGINES[known]
-            if not row.is_installed:
-                *others, last = row.packages
-                raise missing_extra(f"the engine {name}", f"{', '.join(others)} and {last}", row.extra)
-            return known  # type: ignore[no-any-return]
+    name = find_name("engine", name, ("auto", *ENGINES))
     if name != "auto":
-        raise unknown_name("engine", name, ("auto", *ENGINES))
+        known = cast(EngineName, name)
+        row = ENGINES[known]
+        if not row.is_installed:
+            *others, last = row.packages
+            raise missing_extra(f"the engine {name}", f"{', '.join(others)} and {last}", row.extra)
+        return known
     if precision != "int8":
         return "torch"
     supported: list[EngineName] = [key for key, row in ENGINES.items() if "int8" in row.precisions]
@@ -359,7 +358,7 @@ def measure_engines(
         except Exception as error:  # of the library; PyTorch can do the job
             if name == "torch":
                 raise
-            logger.info(f"{ENGINES[name].title} is not used: {error}")
+            logger.info(f"{ENGINES[name].title} is not used: {describe_cause(error)}")
             continue
         seconds = clock() - start
         timings.append(

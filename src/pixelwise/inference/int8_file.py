@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pixelwise.data.io.images import Array
-from pixelwise.errors import InvalidArgumentError, PathAccessError, format_command
+from pixelwise.errors import InvalidArgumentError, convert_os_error, format_command
 from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.model_file import find_model, read_checksum
 from pixelwise.networks import Segmenter
@@ -43,7 +43,7 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
         The ONNX graph from frames to the network's output, and the metadata.
 
     Raises:
-        InvalidArgumentError: the file does not exist, is damaged, or was made from another model.
+        InvalidArgumentError: The file does not exist, is damaged, or was made from another model.
     """
     path, checksum = get_int8_path(model), read_checksum(model)
     command = f"'{format_command('quantize', model, 'DATA')}'"
@@ -57,7 +57,7 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
     if metadata.get("format") != INT8_FORMAT:
         writer = metadata.get("versions", {}).get("pixelwise", "an earlier version")
         raise InvalidArgumentError(
-            f"{path} has format {metadata.get('format', 1)}, written by Pixelwise {writer}; this version reads format "
+            f"{path} has format {metadata.get('format', 1)}, written by Pixelwise {writer}. This version reads format "
             f"{INT8_FORMAT}. Run {command} again."
         )
     if not is_whole:
@@ -67,7 +67,7 @@ def read_int8(model: str | Path, engine: str | None = None) -> tuple[bytes, dict
     measured = metadata.get("accuracy", {}).get("engines", {})
     if engine is not None and engine not in measured:
         logger.warning(
-            f"int8 accuracy was measured with {', '.join(measured) or 'no engine'}, not with {engine}. Run {command} "
+            f"Int8 accuracy was measured with {', '.join(measured) or 'no engine'}, not with {engine}. Run {command} "
             f"on this machine to measure it."
         )
     return graph, metadata
@@ -95,9 +95,7 @@ def write_int8(model: str | Path, graph: bytes, metadata: Mapping[str, Any], *, 
     try:
         write_atomically(path, proto.SerializeToString(deterministic=True))
     except OSError as error:
-        raise PathAccessError(
-            f"{path} cannot be written ({error}). Copy the model to a folder that you can write to."
-        ) from error
+        raise convert_os_error(error, path, "be written") from error
 
 
 def find_int8_state(path: Path, model: str | Path) -> tuple[FileState, str]:

@@ -18,9 +18,9 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, encode_png
-from pixelwise.data.visualization import overlay_labels, to_display_image
+from pixelwise.data.visualization import list_swatches, overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import InvalidArgumentError, require_known
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -71,14 +71,15 @@ class PredictionOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        require_known("tiling", [self.tiling], get_args(Tiling))
-        require_known("test-time augmentation", self.tta, TRANSFORMS)
+        tta = tuple(find_name("test-time augmentation", name, TRANSFORMS) for name in self.tta)
+        object.__setattr__(self, "tta", tta)
+        object.__setattr__(self, "tiling", find_name("tiling", self.tiling, get_args(Tiling)))
         if self.tile_size is not None and self.tile_size < 1:
             raise InvalidArgumentError(f"tile_size is {self.tile_size}, but must be at least 1 pixel.")
         if self.samples < 1:
             raise InvalidArgumentError(f"samples is {self.samples}, but must be at least 1.")
         if self.samples > 1 and self.tta:
-            raise InvalidArgumentError("tta and samples both average predictions. Choose one.")
+            raise InvalidArgumentError("tta and samples both average predictions. Give only one of them.")
         if self.samples > 1 and (self.tile_size or self.tiling == "blend"):
             raise InvalidArgumentError("samples are drawn for the whole image. Omit tile_size and tiling.")
 
@@ -140,9 +141,10 @@ class Prediction:
         image, labels = (pixels[::step, ::step] for pixels in (self.image, self.labels))
         picture = to_display_image(image[..., None] if image.ndim == 2 else image)
         content = base64.b64encode(encode_png(overlay_labels(picture, labels, self.classes))).decode()
+        swatches = list_swatches(self.classes)
         legend = "".join(
-            f'<span style="background:#{bytes(self.classes.colors[label]).hex()};padding:0 0.7em"></span> '
-            f"{html.escape(self.classes.names[label])} {count / self.labels.size:.1%} &ensp;"
+            f'<span style="background:{swatches[label][1]};padding:0 0.7em"></span> '
+            f"{html.escape(swatches[label][0])} {count / self.labels.size:.1%} &ensp;"
             for label, count in zip(*np.unique(self.labels, return_counts=True), strict=True)
             if label < len(self.classes.names)
         )
@@ -173,13 +175,17 @@ class Predictor:
     def __post_init__(self) -> None:
         if self.threshold is None:
             return
+        self.require_two_classes()
+        if not 0 < self.threshold < 1:
+            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    def require_two_classes(self) -> None:
+        """Raise InvalidArgumentError for a model of another number of classes, which has no threshold."""
         if self.classes.foreground is None:
             raise InvalidArgumentError(
                 f"A threshold needs a model of two classes, but this one has {len(self.classes.names)}. "
-                f"Omit it; each pixel gets the most probable class."
+                f"Omit it. Each pixel gets the most probable class."
             )
-        if not 0 < self.threshold < 1:
-            raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
 
     @property
     def decision_rule(self) -> DecisionRule:
@@ -505,7 +511,7 @@ def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) 
 
 
 def _choose_precision(name: str, device: torch.device, spec: ModelSpec, engine: EngineName) -> Precision:
-    require_known("precision", [name], ("auto", *get_args(Precision)))
+    name = find_name("precision", name, ("auto", *get_args(Precision)))
     if name == "int8":
         return "int8"
     if name != "auto":

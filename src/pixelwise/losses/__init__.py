@@ -23,7 +23,6 @@ from torch import Tensor
 
 from pixelwise.arguments import check_arguments
 from pixelwise.config import LossConfig
-from pixelwise.errors import unknown_name
 from pixelwise.import_paths import load_import_path
 from pixelwise.losses.class_weights import inverse_log_weights, median_frequency_weights
 from pixelwise.losses.confusion_based import cross_entropy, cross_entropy_and_dice, dice, focal, tversky
@@ -96,7 +95,7 @@ def build_loss(config: LossConfig) -> Loss:
         A function with the signature of `Loss`.
 
     Raises:
-        InvalidArgumentError: `config.name` is not in `LOSSES`.
+        InvalidArgumentError: `config.function` cannot be imported.
 
     Example:
         >>> import torch
@@ -106,8 +105,6 @@ def build_loss(config: LossConfig) -> Loss:
         >>> loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8), ignore_index=255)
         tensor(1.0265)
     """
-    if config.function is None and config.name not in LOSSES:
-        raise unknown_name("loss", config.name, LOSSES)
     if config.function is None and config.name == "cross_entropy" and config.dice_weight and not config.lovasz_weight:
         return partial(cross_entropy_and_dice, dice_weight=config.dice_weight)
     main = LOSSES[config.name]

@@ -39,7 +39,7 @@ def median_frequency_weights(
         raise InvalidArgumentError(f"class_pixels {pixels.shape} and image_pixels {totals.shape} must both be (K,).")
     if np.any(pixels > totals):
         raise InvalidArgumentError(
-            f"class {int(np.argmax(pixels > totals))} has more class_pixels than the images that contain it; "
+            f"Class {int(np.argmax(pixels > totals))} has more class_pixels than the images that contain it. "
             "image_pixels must count all pixels of those images."
         )
     weights, occurs = np.ones_like(pixels), pixels > 0

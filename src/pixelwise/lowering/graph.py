@@ -23,7 +23,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 import pixelwise.ops.pooling  # noqa: F401 registers torch.ops.pixelwise
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.shapes import Size, compute_pooled_size
@@ -178,10 +178,9 @@ def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> 
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except Exception as error:  # the tracer raises many types
-        reason = str(error).strip().partition("\n")[0]
         raise InvalidArgumentError(
-            f"The network cannot be exported for images of any size ({type(error).__name__}: {reason}). Predict with "
-            f"--engine torch, and report this."
+            f"The network cannot be exported for images of any size ({describe_cause(error)}). Predict with --engine "
+            f"torch, and report this."
         ) from error
     _drop_checks(program)
     for symbol in program.range_constraints:

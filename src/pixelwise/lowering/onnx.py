@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.lowering.graph import INPUT, capture
 from pixelwise.networks.segmenter import DecisionRule
 
@@ -124,7 +124,7 @@ def set_opset(content: bytes, opset: int | None = None) -> bytes:
             onnx.defs.SchemaError,
             onnx.shape_inference.InferenceError,
         ) as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = describe_cause(error)
     raise InvalidArgumentError(
         f"The network cannot be written in opset {opset} ({reason}). Omit --opset for the oldest."
     )

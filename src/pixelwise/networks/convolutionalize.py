@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.shapes import Size
 
 TOLERANCE = 1e-4
@@ -215,7 +215,9 @@ def _check_equal(traced: fx.GraphModule, images: Tensor, logits: Tensor) -> None
         # `forward`, because calling the graph would print the code around an error.
         wider = traced.forward(double_width(images)).shape
     except Exception as error:  # a backbone that takes one size only can raise anything
-        raise refuse(f"its backbone takes only images of {tuple(images.shape[2:])} ({error}).") from error
+        raise refuse(
+            f"its backbone takes only images of {tuple(images.shape[2:])} ({describe_cause(error)})."
+        ) from error
     if wider[3] <= maps.shape[3]:
         raise refuse(
             f"its map is {maps.shape[2]}x{maps.shape[3]}, and {wider[2]}x{wider[3]} for an image twice as wide: "
@@ -225,7 +227,7 @@ def _check_equal(traced: fx.GraphModule, images: Tensor, logits: Tensor) -> None
 
 def refuse(reason: str) -> InvalidArgumentError:
     """Return the error for a classifier that cannot be converted."""
-    return InvalidArgumentError(f"this classifier cannot be converted to a fully convolutional network: {reason}")
+    return InvalidArgumentError(f"This classifier cannot be converted to a fully convolutional network: {reason}")
 
 
 def get_weights(network: nn.Module) -> Tensor:
@@ -389,7 +391,7 @@ def trace_classifier(network: nn.Module, images: Tensor) -> tuple[fx.GraphModule
         sizes = _measure_maps(network, images)
     except Exception as error:  # the code of a user can raise anything
         raise refuse(
-            f"{name} does not take {side}x{side} images ({error}); set input_size to its native size."
+            f"{name} does not take {side}x{side} images ({describe_cause(error)}). Set input_size to its native size."
         ) from error
     wider = _measure_maps(network, double_width(images), partial=True)
     try:
@@ -397,7 +399,7 @@ def trace_classifier(network: nn.Module, images: Tensor) -> tuple[fx.GraphModule
         traced = fx.GraphModule(network, tracer.trace(network), class_name=name)
         logits = _ShapeRecorder(traced).run(images)
     except Exception as error:
-        raise refuse(f"torch.fx cannot trace the layers after its last map ({error}).") from error
+        raise refuse(f"torch.fx cannot trace the layers after its last map ({describe_cause(error)}).") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise refuse(f"it returns {result}, not logits (B, K).")

@@ -23,7 +23,7 @@ from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
 from pixelwise.networks.geometry.alignment import WindowPath, compute_map_size
 from pixelwise.networks.geometry.layer_windows import (
@@ -113,8 +113,8 @@ class Encoder(nn.Module):
         """Raise InvalidArgumentError unless the encoder takes images with `in_channels`."""
         if self.in_channels != in_channels:
             raise InvalidArgumentError(
-                f"the encoder takes {self.in_channels} channels, but in_channels is {in_channels}; "
-                "build the encoder with the same number."
+                f"The encoder takes {self.in_channels} channels, but in_channels is {in_channels}. "
+                "Build the encoder with the same number."
             )
 
 
@@ -163,8 +163,7 @@ class TimmEncoder(Encoder):
 
     def __init__(self, name: str, *, in_channels: int, output_stride: int | None = None) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            raise unknown_name("timm encoder", name, timm.list_models())
+        name = name if timm.is_model(name) else find_name("timm encoder", name, timm.list_models())
         options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
         try:
             self.model = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
@@ -175,14 +174,15 @@ class TimmEncoder(Encoder):
             shapes = infer_map_shapes(self, 320, 192)
         except _BUILD_ERRORS as error:
             raise InvalidArgumentError(
-                f"timm's {name!r} is not an encoder for images of any size ({error}); choose another encoder."
+                f"Network {name!r} of timm is not an encoder for images of any size ({describe_cause(error)}). Choose "
+                f"another encoder."
             ) from error
         self.out_channels = tuple(info.channels())
         self.strides = tuple(info.reduction())
         self.first_layer = find_first_convolution({"model": self.model})[0]
         if [shape[1] for shape in shapes] != list(self.out_channels):
             raise InvalidArgumentError(
-                f"timm's {name!r} does not return maps (B, C, H, W), but {shapes}; choose another encoder."
+                f"Network {name!r} of timm does not return maps (B, C, H, W), but {shapes}. Choose another encoder."
             )
         self.paths = self._find_paths()
 
@@ -255,15 +255,22 @@ def build_encoder(
     Raises:
         InvalidArgumentError: The name is unknown, or the network does not have an option.
     """
+    name = find_encoder(name)
     if is_timm_name(name):
         if taps != "stages" or ceil_mode or first_padding is not None:
-            raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding; only VGG and AlexNet do.")
+            raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding. Only VGG and AlexNet do.")
         return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
-    if name not in list_encoders():
-        raise unknown_name("encoder", name, [*list_encoders(), "timm:NAME"])
     layers = _build_layers(name, in_channels)
     set_padding(layers, ceil_mode=ceil_mode, first_padding=first_padding)
     return ChainEncoder(layers if output_stride is None else dilate(layers, output_stride), taps=taps)
+
+
+def find_encoder(name: str) -> str:
+    """Return the name of an encoder as its library has it."""
+    library, colon, model = name.partition(":")
+    if colon and library.lower() == "timm":
+        return f"timm:{model}"
+    return name if is_timm_name(name) else find_name("encoder", name, [*list_encoders(), "timm:NAME"])
 
 
 def is_timm_name(name: str) -> bool:

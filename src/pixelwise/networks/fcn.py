@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel_size
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
@@ -38,8 +38,7 @@ def build_bilinear_layer(
     num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool
 ) -> nn.Module:
     """Return the transposed convolution of an upsampling, bilinear in each class and zero between classes."""
-    if weights not in get_args(UpsamplingWeights):
-        raise unknown_name("upsampling", weights, get_args(UpsamplingWeights))
+    weights = find_name("upsampling", weights, get_args(UpsamplingWeights))
     layer: nn.Module = TransposedConv(
         num_classes,
         num_classes,
@@ -143,7 +142,7 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
         height, width = images.shape[2:]
-        check_size("this FCN", (height, width), self.size_multiple)
+        check_size("This FCN", (height, width), self.size_multiple)
         last: nn.Module = self.up[f"{self.stride}to1"]
         return last(self.compute_scores(images))[:, :, :height, :width]  # type: ignore[no-any-return]
 
@@ -176,7 +175,7 @@ class FCN(nn.Module):
         differing = [name for name, tensor in shared.items() if tensor.shape != ours[name].shape]
         if differing or dropped != {f"up.{coarser.stride}to1.weight"}:
             raise InvalidArgumentError(
-                f"an FCN-{self.stride}s cannot start from this FCN-{coarser.stride}s: it needs a coarser one with the "
+                f"An FCN-{self.stride}s cannot start from this FCN-{coarser.stride}s: it needs a coarser one with the "
                 f"same encoder, head, classes and upsampling. Different: {sorted([*differing, *dropped])}."
             )
         self.load_state_dict(shared, strict=False)
@@ -216,9 +215,9 @@ class FCN(nn.Module):
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
         kernel_size = get_fc_kernel_size(classifier)
-        padding = padding or ("same" if kernel_size % 2 else "released")
+        padding = find_name("padding", padding or ("same" if kernel_size % 2 else "released"), get_args(Padding))
         if (padding == "released" and kernel_size == 1) or (padding == "same" and kernel_size % 2 == 0):
-            raise InvalidArgumentError(f"{type(classifier).__name__} does not support padding={padding!r}; use None.")
+            raise InvalidArgumentError(f"{type(classifier).__name__} does not support padding={padding!r}. Use None.")
         if padding == "released":
             set_padding(layers, ceil_mode=True, first_padding=FIRST_PADDING)
         head = convert_fc_layers(classifier, padding=0 if padding == "released" else None)
@@ -246,11 +245,11 @@ def _get_paths(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPa
     encoder.check_in_channels(in_channels)
     if encoder.paths is None:
         raise InvalidArgumentError(
-            "the alignment of this encoder's maps cannot be determined; choose another encoder, such as torchvision's "
+            "The alignment of this encoder's maps cannot be determined. Choose another encoder, such as torchvision's "
             "network of the same name."
         )
     if stride not in encoder.strides:
-        raise InvalidArgumentError(f"this encoder has no map of stride {stride}; use one of {encoder.strides[::-1]}.")
+        raise InvalidArgumentError(f"This encoder has no map of stride {stride}. Use one of {encoder.strides[::-1]}.")
     return list(encoder.paths[encoder.strides.index(stride) :][::-1])
 
 

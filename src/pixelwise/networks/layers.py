@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
-from pixelwise.ops.pooling import max_unpool
+from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.ops.pooling import MaxUnpool
 from pixelwise.ops.transposed_convolution import TransposedConv
-from pixelwise.ops.upsampling import interpolate, unpool_bed_of_nails, unpool_nearest
+from pixelwise.ops.upsampling import Interpolate, UnpoolBedOfNails, UnpoolNearest
 from pixelwise.shapes import Size, round_up
 
 Upsampling = Literal["switches", "nearest", "bed_of_nails", "bilinear", "transposed"]
@@ -25,20 +25,33 @@ Skips = Literal["none", "add", "concat"]
 
 
 def build_upsampling(upsampling: Upsampling, in_channels: int, out_channels: int) -> nn.Module:
-    """Return the learned layer of an upsampling step, which runs before `upsample`.
+    """Return the learned layer of an upsampling step, which runs before that of `build_unpooling`.
 
     "transposed" doubles the map and changes its channels. The others change channels, if necessary, by a 1x1
     convolution. It runs before upsampling, at a quarter of the cost, and so switches meet as many channels as were
     pooled.
     """
-    if upsampling not in get_args(Upsampling):
-        raise unknown_name("upsampling", upsampling, get_args(Upsampling))
     if upsampling == "transposed":
         return TransposedConv(in_channels, out_channels, 2, stride=2)
     return nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
 
-def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | None) -> Tensor:
+def build_unpooling(upsampling: Upsampling) -> nn.Module:
+    """Return the layer without weights that doubles a map; an identity for "transposed", which has doubled it."""
+    match upsampling:
+        case "switches":
+            return MaxUnpool(2)
+        case "nearest":
+            return UnpoolNearest(2)
+        case "bed_of_nails":
+            return UnpoolBedOfNails(2)
+        case "bilinear":
+            return Interpolate("bilinear")
+        case "transposed":
+            return nn.Identity()
+
+
+def upsample(x: Tensor, size: Size, unpool: nn.Module, switches: Tensor | None) -> Tensor:
     """Upsample (B, C, h, w) from `build_upsampling` by exactly 2, and crop to (B, C, *size).
 
     Where ceil-mode pooling had an odd size, one row or column is cropped at the bottom or right. Maps are never resized
@@ -47,28 +60,24 @@ def upsample(x: Tensor, size: Size, upsampling: Upsampling, switches: Tensor | N
     Args:
         x: (B, C, h, w).
         size: (height, width) of the map that was pooled; each is twice the pooled side or one less.
-        upsampling: How to upsample.
-        switches: (B, C, h, w) uint8 of the pooling at this level; used by "switches" only.
+        unpool: The layer of `build_unpooling`.
+        switches: (B, C, h, w) uint8 of the pooling at this level; used by `MaxUnpool` only.
     """
-    match upsampling:
-        case "switches":
-            assert switches is not None
-            return max_unpool(x, switches, size)
-        case "nearest":
-            x = unpool_nearest(x, 2)
-        case "bed_of_nails":
-            x = unpool_bed_of_nails(x, 2)
-        case "bilinear":
-            x = interpolate(x, (2 * x.shape[2], 2 * x.shape[3]), "bilinear")
-        case "transposed":
-            pass  # its layer doubled the map
+    if isinstance(unpool, MaxUnpool):
+        return unpool(x, switches, size)  # type: ignore[no-any-return]
+    double = ((2 * x.shape[2], 2 * x.shape[3]),) if isinstance(unpool, Interpolate) else ()
+    x = unpool(x, *double)
     return x[:, :, : size[0], : size[1]]
+
+
+def find_decoder_names(upsampling: Upsampling, skips: Skips) -> tuple[Upsampling, Skips]:
+    """Return both names as they are listed; raise InvalidArgumentError for an unknown one."""
+    upsampling = find_name("upsampling", upsampling, get_args(Upsampling))
+    return upsampling, find_name("skips", skips, get_args(Skips))
 
 
 def count_joined_channels(channels: int, skip_channels: int, skips: Skips) -> int:
     """Return the channels after `join_skip` of a map with `channels` and one of the encoder with `skip_channels`."""
-    if skips not in get_args(Skips):
-        raise unknown_name("skips", skips, get_args(Skips))
     return channels + skip_channels if skips == "concat" else channels
 
 
@@ -129,6 +138,6 @@ def check_size(name: str, size: Size, multiple: int) -> None:
     if height % multiple or width % multiple:
         legal = f"{round_up(height, multiple)}x{round_up(width, multiple)}"
         raise InvalidArgumentError(
-            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}; "
-            "pad the images, or wrap the network in Segmenter, which pads and crops."
+            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}. "
+            "Pad the images, or wrap the network in Segmenter, which pads and crops."
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.networks.backbones import build_fc_layers
 from pixelwise.networks.segnet import SegNet
@@ -74,10 +74,10 @@ def _build_fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
-    from pixelwise.networks.encoders import build_encoder
+    from pixelwise.networks.encoders import build_encoder, find_encoder
     from pixelwise.networks.fcn import FCN, FIRST_PADDING
 
-    name = config.encoder or ("caffenet" if form == "alexnet" else "vgg16")
+    name = find_encoder(config.encoder or ("caffenet" if form == "alexnet" else "vgg16"))
     has_head = name.startswith(("vgg", "caffenet", "alexnet"))
     encoder = build_encoder(
         name,
@@ -161,25 +161,16 @@ def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes:
         >>> unet = build_network("unet", in_channels=3, num_classes=2)
     """
     config = NetworkConfig(name=config) if isinstance(config, str) else config
-    require_network_name(config.name)
     keys, default = NETWORK_KEYS.get(config.name, frozenset()), NetworkConfig()
     for key in NetworkConfig.__dataclass_fields__.keys() - keys - {"name"}:
         if getattr(config, key) != getattr(default, key):
             raise InvalidArgumentError(
-                f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it; leave it out. "
+                f"network.{key} is {getattr(config, key)!r}, but {config.name!r} does not use it. Leave it out. "
                 f"Its keys: {', '.join(sorted(keys)) or 'none'}."
             )
     if is_import_path(config.name):
         return _build_own_network(config.name, in_channels, num_classes)
     return NETWORKS[config.name](in_channels, num_classes, config)
-
-
-def require_network_name(name: str) -> None:
-    """Raise InvalidArgumentError for a name that is neither in `NETWORKS` nor an import path that can be imported."""
-    if is_import_path(name):
-        load_import_path(name, "network.name")
-    elif name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
 
 
 def _build_own_network(path: str, in_channels: int, num_classes: int) -> nn.Module:
@@ -189,8 +180,8 @@ def _build_own_network(path: str, in_channels: int, num_classes: int) -> nn.Modu
         network = function(in_channels=in_channels, num_classes=num_classes)
     except TypeError as error:
         raise InvalidArgumentError(
-            f"{path} cannot be built ({error}). Expected a class or function with the parameters in_channels and "
-            f"num_classes."
+            f"{path} cannot be built ({describe_cause(error)}). Expected a class or function with the parameters "
+            f"in_channels and num_classes."
         ) from error
     if not isinstance(network, nn.Module):
         raise InvalidArgumentError(f"{path} returned {type(network).__name__}. Expected a torch.nn.Module.")

@@ -17,8 +17,10 @@ from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    build_unpooling,
     build_upsampling,
     count_joined_channels,
+    find_decoder_names,
     initialize_he,
     join_skip,
     upsample,
@@ -48,7 +50,7 @@ def distribute_dropout(depth: int, dropout: float) -> list[float]:
     """Return the dropout of each level; Bayesian SegNet has it from the third level on: `(4, 0.5) → [0, 0, .5, .5]`."""
     if dropout and depth < 3:
         raise InvalidArgumentError(
-            f"dropout is {dropout}, but it applies from the third level on and this network has {depth}; use dropout=0."
+            f"dropout is {dropout}, but it applies from the third level on and this network has {depth}. Use dropout=0."
         )
     return [0.0, 0.0, *[dropout] * (depth - 2)][:depth]
 
@@ -92,13 +94,14 @@ class DecoderStage(nn.Module):
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
         self.up = build_upsampling(upsampling, channels[0], channels[0])
+        self.unpool = build_unpooling(upsampling)
         layers = build_conv_bn_relu([count_joined_channels(channels[0], channels[0], skips), *channels[1:]])
         self.convolutions = nn.Sequential(*layers[: -2 if classify else None])
         self.dropout = build_dropout(dropout)
 
     def forward(self, x: Tensor, size: Size, switches: Tensor, skip: Tensor | None) -> Tensor:
         """Return the finer map of (height, width) `size`."""
-        x = upsample(self.up(x), size, self.upsampling, switches)
+        x = upsample(self.up(x), size, self.unpool, switches)
         return self.dropout(self.convolutions(join_skip(x, skip, self.skips)))  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
@@ -155,7 +158,7 @@ class SegNet(nn.Module):
         super().__init__()
         if not channels or len(channels) != len(depths):
             raise InvalidArgumentError(f"channels {channels} and depths {depths} must have one number for each level.")
-        self.skips: Skips = skips
+        upsampling, self.skips = find_decoder_names(upsampling, skips)
         dropouts = distribute_dropout(len(channels), dropout)
         inputs, outputs = (in_channels, *channels[:-1]), (num_classes, *channels[:-1])
         self.encoder = nn.ModuleList(
@@ -163,7 +166,9 @@ class SegNet(nn.Module):
             for first, width, depth, p in zip(inputs, channels, depths, dropouts, strict=True)
         )
         decoder = [
-            DecoderStage([*[width] * depth, last], classify=level == 0, upsampling=upsampling, skips=skips, dropout=p)
+            DecoderStage(
+                [*[width] * depth, last], classify=level == 0, upsampling=upsampling, skips=self.skips, dropout=p
+            )
             for level, (width, depth, last, p) in enumerate(zip(channels, depths, outputs, dropouts, strict=True))
         ]
         self.decoder = nn.ModuleList(decoder[::-1])

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.networks.segnet import EncoderStage, build_dropout, distribute_dropout, initialize_as_released
-from pixelwise.ops.pooling import max_unpool
+from pixelwise.ops.pooling import MaxUnpool
 from pixelwise.ops.transposed_convolution import TransposedConv
-from pixelwise.ops.upsampling import bilinear_weight, interpolate
+from pixelwise.ops.upsampling import Interpolate, bilinear_weight
 
 
 def build_image_normalization() -> nn.Module:
@@ -81,6 +81,7 @@ class SegNetBasic(nn.Module):
         self.encoder_addition = encoder_addition
         self.normalize = build_image_normalization()
         self.encoder = build_basic_encoder(in_channels, base_channels, depth, dropout)
+        self.unpool = nn.ModuleList(MaxUnpool(2) for _ in range(depth))
         groups = base_channels if single_channel_decoder else 1
         self.decoder = nn.ModuleList(
             nn.Sequential(
@@ -98,9 +99,9 @@ class SegNetBasic(nn.Module):
         for encode in self.encoder:
             features, x, switches = encode(x)
             levels.append((features.shape[2:], switches, features if self.encoder_addition else None))
-        for convolve, drop, level in zip(self.decoder, self.decoder_dropout, reversed(levels), strict=True):
-            size, switches, features = level
-            x = convolve(max_unpool(x, switches, (size[0], size[1])))
+        steps = zip(self.unpool, self.decoder, self.decoder_dropout, reversed(levels), strict=True)
+        for unpool, convolve, drop, (size, switches, features) in steps:
+            x = convolve(unpool(x, switches, (size[0], size[1])))
             x = drop(x if features is None else x + features)
         return self.classify(x)  # type: ignore[no-any-return]
 
@@ -120,6 +121,7 @@ class BilinearInterpolation(nn.Module):
         self.normalize = build_image_normalization()
         self.encoder = build_basic_encoder(in_channels, base_channels, depth)
         self.classify = nn.Conv2d(base_channels, num_classes, 1)
+        self.interpolate = Interpolate("bilinear")
         initialize_as_released(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -127,8 +129,8 @@ class BilinearInterpolation(nn.Module):
         x = self.normalize(images)
         for encode in self.encoder:
             _, x, _ = encode(x)
-        logits, factor = self.classify(x), 2 ** len(self.encoder)
-        logits = interpolate(logits, (factor * x.shape[2], factor * x.shape[3]), "bilinear")
+        factor = 2 ** len(self.encoder)
+        logits: Tensor = self.interpolate(self.classify(x), (factor * x.shape[2], factor * x.shape[3]))
         return logits[:, :, : images.shape[2], : images.shape[3]]
 
 

@@ -48,6 +48,17 @@ def get_encoder_stages(network: nn.Module) -> tuple[Stage, ...]:
     return tuple(tuple(encoder.get_submodule(name) for name in stage) for stage in encoder.stages)
 
 
+def get_encoder_end(network: nn.Module) -> nn.Module | None:
+    """Return the module that ends the encoder, with the fully connected layers of FCN; None without an encoder."""
+    head, encoder = getattr(network, "head", None), getattr(network, "encoder", None)
+    if isinstance(head, nn.Sequential) and len(head):
+        return head
+    if hasattr(encoder, "run_stage"):  # the stages are no modules
+        return encoder
+    stages = get_encoder_stages(network)
+    return stages[-1][-1] if stages else None
+
+
 def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     """Return the modules of the first `count` stages.
 
@@ -57,8 +68,8 @@ def get_first_stages(network: nn.Module, count: int) -> list[nn.Module]:
     stages = get_encoder_stages(network)
     if count > len(stages):
         raise InvalidArgumentError(
-            f"optimizer.freeze_stages is {count}, but {type(network).__name__} has {len(stages)} encoder stages; "
-            f"set it to at most {len(stages)}."
+            f"optimizer.freeze_stages is {count}, but {type(network).__name__} has {len(stages)} encoder stages. "
+            f"Set it to at most {len(stages)}."
         )
     return [module for stage in stages[:count] for module in stage]
 
@@ -76,7 +87,7 @@ def compute_learning_rate_scales(network: nn.Module, decay: float) -> dict[Tenso
     stages = get_encoder_stages(network)
     if not stages:
         raise InvalidArgumentError(
-            f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages; set it to 1."
+            f"optimizer.layer_decay is {decay:g}, but {type(network).__name__} has no encoder stages. Set it to 1."
         )
     return {
         parameter: decay**depth
@@ -107,8 +118,8 @@ def wrap_stages(network: nn.Module, runner: StageRunner) -> None:
     stages = get_encoder_stages(network)
     if not stages:
         raise InvalidArgumentError(
-            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages; "
-            "set it to false."
+            f"training.activation_checkpointing is true, but {type(network).__name__} has no encoder stages. "
+            "Set it to false."
         )
     encoder: Any = getattr(network, "encoder", None)
     if hasattr(encoder, "run_stage"):  # one method for all stages, which consist of several modules

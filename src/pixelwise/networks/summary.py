@@ -4,12 +4,13 @@ Networks are built and run on the meta device, which has shapes and no data, so 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ from torch.utils.module_tracker import ModuleTracker
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.network_geometry import trace_geometry
-from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta
+from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta, find_tensors
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
-from pixelwise.networks.stages import StageMethod, checkpoint_call, wrap_stages
+from pixelwise.networks.stages import StageMethod, checkpoint_call, get_encoder_end, wrap_stages
 from pixelwise.shapes import Size
 
 _SEGNET = "SegNet: Badrinarayanan et al., PAMI 2017"
@@ -60,18 +61,32 @@ class NetworkRow:
     paper: str
 
 
+Part = Literal["encoder", "decoder"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow:
-    """The properties of one layer: an operator that has weights, multiplies or changes the shape."""
+    """The properties of one layer: an operator that has weights, multiplies, joins maps or changes the shape."""
 
     name: str
     """Name of its module: "down.0.block.3"; "" for the network itself."""
     operator: str
-    """Name in PyTorch: "conv2d", "max_pool2d", "cat"."""
+    """Name in PyTorch: "conv2d", "max_pool2d", "cat", "add"; "crop" for a part of a map."""
+    inputs: tuple[tuple[int, ...], ...]
+    """Shapes of its input maps without the batch: (C, H, W)."""
     shape: tuple[int, ...]
     """Shape of its output without the batch: (C, H, W)."""
     parameters: int
     gflops: float
+    activation_mb: float
+    """10^6 bytes that it and the layers without a row after it store for the backward pass."""
+    part: Part | None
+    """None if the encoder of the network is not known."""
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is a convolution or a transposed convolution."""
+        return self.operator in ("conv2d", "conv_transpose2d")
 
 
 def describe(
@@ -118,8 +133,9 @@ def describe(
         config = Config().replace(changes).network
         network = build_network(config, in_channels=in_channels, num_classes=num_classes)
     legal = trace_geometry(network, in_channels=in_channels).compute_legal_size(size)
-    image = LayerRow(name="image", operator="", shape=(in_channels, *legal), parameters=0, gflops=0.0)
-    return [image, *describe_layers(network, legal, in_channels=in_channels)]
+    rows = describe_layers(network, legal, in_channels=in_channels)
+    image = replace(rows[0], name="image", operator="", inputs=(), shape=(in_channels, *legal))
+    return [replace(image, parameters=0, gflops=0.0, activation_mb=0.0), *rows]
 
 
 def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3, num_classes: int = 11) -> NetworkRow:
@@ -128,13 +144,13 @@ def describe_network(name: str, *, size: Size = (360, 480), in_channels: int = 3
         network = build_network(NetworkConfig(name=name), in_channels=in_channels, num_classes=num_classes)
     geometry = trace_geometry(network, in_channels=in_channels)
     legal = geometry.compute_input_size(size)
-    images = torch.empty(1, in_channels, *legal, device="meta")
+    rows = describe_layers(network, legal, in_channels=in_channels)
     return NetworkRow(
         name=name,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=legal,
-        gflops=sum(row.gflops for row in describe_layers(network, legal, in_channels=in_channels)),
-        activation_mb=count_saved_bytes(network.train(), images) / 1e6,
+        gflops=sum(row.gflops for row in rows),
+        activation_mb=sum(row.activation_mb for row in rows),
         stride=geometry.stride,
         receptive_field=geometry.receptive_field if geometry.is_local else None,
         paper=PAPERS.get(name, PAPERS.get(type(network).__name__, "")),
@@ -150,10 +166,26 @@ def describe_layers(network: nn.Module, size: Size, *, in_channels: int) -> list
         InvalidArgumentError: The size is not legal for the network.
     """
     skeleton = copy_to_meta(network)
-    images = torch.empty(1, in_channels, *size, device="meta")
+    # Two images: batch normalization has no standard deviation of one pixel.
+    images = torch.empty(2, in_channels, *size, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _LayerRecorder(skeleton, flops) as recorder:
-        skeleton(images)
-    return recorder.rows
+        skeleton(images[:1])
+    return _add_memory(recorder.rows, skeleton, images)
+
+
+def _add_memory(rows: list[LayerRow], network: nn.Module, images: Tensor) -> list[LayerRow]:
+    """Return the rows with what a training step of the network stores for each of the images."""
+    first = {row.name: index for index, row in reversed([*enumerate(rows)])}
+    current = 0
+
+    def locate() -> int:
+        nonlocal current
+        current = first.get(_get_module_name(modules), current)
+        return current
+
+    with ModuleTracker() as modules:
+        saved = _count_saved(partial(network.train(), images), _list_weight_blocks(network), locate)
+    return [replace(row, activation_mb=saved[index] / len(images) / 1e6) for index, row in enumerate(rows)]
 
 
 class _LayerRecorder(OpObserver):
@@ -165,6 +197,14 @@ class _LayerRecorder(OpObserver):
         self._network, self._flops, self._flops_so_far = network, flops, 0
         self._modules = ModuleTracker()
         self._counted: set[str] = set()
+        self._weights = {id(parameter) for parameter in network.parameters()}
+        self._part: Part | None = None
+        if end := get_encoder_end(network):
+            self._part = "encoder"
+            end.register_forward_hook(self._start_decoder)
+
+    def _start_decoder(self, *_: Any) -> None:
+        self._part = "decoder"
 
     def __enter__(self) -> "_LayerRecorder":
         self._modules.__enter__()  # type: ignore[no-untyped-call]
@@ -176,31 +216,43 @@ class _LayerRecorder(OpObserver):
 
     def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) else result
-        # The innermost of the nested modules that run.
-        name = max(self._modules.parents - {"Global"}, key=len, default="").partition(".")[2]
+        name, operator = _get_module_name(self._modules), func._schema.name.partition("::")[2].rstrip("_")
         parameters = 0  # of the module itself, at its first operator
         if name not in self._counted:
             self._counted.add(name)
             parameters = sum(p.numel() for p in self._network.get_submodule(name).parameters(recurse=False))
-        given = next((arg for arg in args if isinstance(arg, Tensor)), None)
-        changes = output.dim() == 4 and not func.is_view and (given is None or output.shape != given.shape)
         before, self._flops_so_far = self._flops_so_far, self._flops.get_total_flops()
         flops = self._flops_so_far - before
-        if parameters or flops or changes:
+        maps = [x for x in find_tensors(args) if x.dim() == 4 and id(x) not in self._weights]
+        inputs, shape = tuple(tuple(x.shape[1:]) for x in maps), tuple(output.shape[1:])
+        if operator == "slice" and inputs and inputs[0] != shape and output.is_floating_point():
+            operator = "crop"  # rows, then columns
+            if self.rows[-1].operator == "crop" and self.rows[-1].shape == inputs[0]:
+                inputs = self.rows.pop().inputs
+        changes = output.dim() == 4 and (not func.is_view or operator == "crop") and inputs[:1] != (shape,)
+        if parameters or flops or changes or (operator == "add" and len(inputs) == 2):
             self.rows.append(
                 LayerRow(
                     name=name,
-                    operator=func._schema.name.partition("::")[2],
-                    shape=tuple(output.shape[1:]),
+                    operator=operator,
+                    inputs=inputs,
+                    shape=shape,
                     parameters=parameters,
                     gflops=flops / 1e9,
+                    activation_mb=0.0,
+                    part=self._part,
                 )
             )
 
 
+def _get_module_name(modules: ModuleTracker) -> str:
+    """Return the name of the innermost of the nested modules that run."""
+    return max(modules.parents - {"Global"}, key=len, default="").partition(".")[2]
+
+
 def count_saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Return the bytes that a training forward pass stores for the backward pass, each memory block once."""
-    return _count_saved(partial(network, images), _list_weight_blocks(network))
+    return _count_saved(partial(network, images), _list_weight_blocks(network)).total()
 
 
 def count_checkpointed_bytes(segmenter: Segmenter, images: Tensor) -> int:
@@ -216,25 +268,31 @@ def count_checkpointed_bytes(segmenter: Segmenter, images: Tensor) -> int:
 
     def count_and_checkpoint(call: StageMethod, inputs: tuple[Any, ...]) -> Any:
         given = {_get_block(value) for value in inputs if isinstance(value, Tensor)}
-        stage_bytes.append(_count_saved(partial(call, *inputs), _list_weight_blocks(segmenter) | given))
+        stage_bytes.append(_count_saved(partial(call, *inputs), _list_weight_blocks(segmenter) | given).total())
         return checkpoint_call(call, inputs)
 
     wrap_stages(segmenter.network, count_and_checkpoint)
     return count_saved_bytes(segmenter, images) + max(stage_bytes)
 
 
-def _count_saved(call: Callable[[], Any], known: AbstractSet[int]) -> int:
-    """Return the bytes of the memory blocks that a call stores, without the known ones."""
-    saved: dict[int, Tensor] = {}
+def _count_saved(
+    call: Callable[[], Any], known: AbstractSet[int], locate: Callable[[], int] = lambda: 0
+) -> Counter[int]:
+    """Return the bytes of the memory blocks that a call stores, without the known ones, by the place of each."""
+    saved: dict[int, Tensor] = {}  # keeps the blocks, so that none is used twice
+    counts: Counter[int] = Counter()
 
     def pack(tensor: Tensor) -> Tensor:
-        saved.setdefault(_get_block(tensor), tensor)
+        place, block = locate(), _get_block(tensor)
+        if block not in saved and block not in known:
+            counts[place] += tensor.untyped_storage().nbytes()
+        saved.setdefault(block, tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = call()
     del output
-    return sum(tensor.untyped_storage().nbytes() for block, tensor in saved.items() if block not in known)
+    return counts
 
 
 def _list_weight_blocks(network: nn.Module) -> set[int]:

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
+    build_unpooling,
     build_upsampling,
     check_size,
     count_joined_channels,
+    find_decoder_names,
     initialize_he,
     join_skip,
     upsample,
@@ -45,8 +47,6 @@ def build_normalization(normalization: Normalization, channels: int) -> list[nn.
             # one channel on a map of one pixel has no standard deviation.
             groups = math.gcd(channels, 32)
             return [nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)]
-        case _:
-            raise unknown_name("normalization", normalization, get_args(Normalization))
 
 
 class DoubleConv(nn.Sequential):
@@ -99,6 +99,7 @@ class Up(nn.Module):
         self.upsampling: Upsampling = upsampling
         self.skips: Skips = skips
         self.up = build_upsampling(upsampling, in_channels, out_channels)
+        self.unpool = build_unpooling(upsampling)
         joined_channels = count_joined_channels(out_channels, skip_channels, skips)
         self.block = DoubleConv(joined_channels, out_channels, padding, normalization)
 
@@ -106,8 +107,9 @@ class Up(nn.Module):
         """Return the finer map."""
         height, width = x.shape[2:]
         size = (2 * height, 2 * width)
-        switches = None if switches is None else crop(switches, (height, width))
-        x = upsample(self.up(x), size, self.upsampling, switches)
+        if switches is not None and self.upsampling == "switches":
+            switches = crop(switches, (height, width))
+        x = upsample(self.up(x), size, self.unpool, switches)
         skip = None if skip is None else crop(skip, size)
         return self.block(join_skip(x, skip, self.skips))  # type: ignore[no-any-return]
 
@@ -174,20 +176,20 @@ class UNet(nn.Module):
         stem_stride: int = 1,
     ) -> None:
         super().__init__()
-        if padding not in get_args(Padding):
-            raise unknown_name("padding", padding, get_args(Padding))
+        padding = find_name("padding", padding, get_args(Padding))
+        normalization = find_name("normalization", normalization, get_args(Normalization))
+        upsampling, self.skips = find_decoder_names(upsampling, skips)
         if stem_stride > 1 and padding == "valid":
-            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'; with 'valid' it must be 1.")
+            raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'. With 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
         self.padding = padding
-        self.skips: Skips = skips
         self.stem_stride = stem_stride
         self.size_multiple = stem_stride * 2**depth
         self.first = DoubleConv(in_channels * stem_stride**2, channels[0], padding, normalization)
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(Down(fine, coarse, padding, normalization) for fine, coarse in pairs)
         self.up = nn.ModuleList(
-            Up(coarse, fine, padding, normalization, upsampling, skips) for fine, coarse in pairs[::-1]
+            Up(coarse, fine, padding, normalization, upsampling, self.skips) for fine, coarse in pairs[::-1]
         )
         self.classify = nn.Conv2d(channels[0], num_classes * stem_stride**2, 1)
         initialize_he(self)
@@ -223,14 +225,14 @@ class UNet(nn.Module):
 
     def _check_size(self, height: int, width: int) -> None:
         if self.padding == "same":
-            check_size("this U-Net", (height, width), self.size_multiple)
+            check_size("This U-Net", (height, width), self.size_multiple)
             return
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"this U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
-                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}; "
-                "wrap it in Segmenter, which pads and crops, or use padding='same'."
+                f"This U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
+                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
+                "Wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
 
@@ -275,28 +277,29 @@ class EncoderUNet(nn.Module):
         skips: Skips = "concat",
     ) -> None:
         super().__init__()
+        normalization = find_name("normalization", normalization, get_args(Normalization))
+        self.upsampling, self.skips = find_decoder_names(upsampling, skips)
         strides, channels = encoder.strides, encoder.out_channels
         encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
-            raise InvalidArgumentError(f"this encoder has maps of strides {strides}; U-Net needs strides that double.")
+            raise InvalidArgumentError(f"This encoder has maps of strides {strides}. U-Net needs strides that double.")
         pools = [m for m in encoder.modules() if isinstance(m, nn.MaxPool2d) and m.kernel_size == m.stride == 2]
-        if upsampling == "switches" and len(pools) != len(strides) - 1:
+        if self.upsampling == "switches" and len(pools) != len(strides) - 1:
             raise InvalidArgumentError(
-                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16; "
-                "choose another upsampling for this encoder."
+                "upsampling='switches' needs an encoder with 2x2 max pooling after each map, such as vgg16. "
+                "Choose another upsampling for this encoder."
             )
-        if base_channels and (skips == "add" or upsampling == "switches"):
-            choice = "skips='add'" if skips == "add" else "upsampling='switches'"
+        if base_channels and (self.skips == "add" or self.upsampling == "switches"):
+            choice = "skips='add'" if self.skips == "add" else "upsampling='switches'"
             raise InvalidArgumentError(
-                f"{choice} needs as many channels as the encoder's maps; leave base_channels out."
+                f"{choice} needs as many channels as the encoder's maps. Leave base_channels out."
             )
         self.encoder = encoder
-        self.upsampling, self.skips = upsampling, skips
         self.size_multiple, self.finest_stride = strides[-1], strides[0]
         # Fine to coarse; the coarsest map is the encoder's.
         widths = [min(base_channels * 2**i, max_channels) if base_channels else c for i, c in enumerate(channels[:-1])]
         self.up = nn.ModuleList(
-            Up(coarse, skip, "same", normalization, upsampling, skips, width)
+            Up(coarse, skip, "same", normalization, self.upsampling, self.skips, width)
             for coarse, skip, width in list(zip([*widths[1:], channels[-1]], channels, widths, strict=False))[::-1]
         )
         self.classify = nn.Conv2d(widths[0], num_classes * self.finest_stride**2, 1)
@@ -306,7 +309,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
-        check_size("this U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
+        check_size("This U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):

@@ -4,7 +4,6 @@ Weights are compared before anything is changed: if they do not fit, the network
 parts: files of weights, classifiers by name, a segmentation network from a classifier, and one from a trained model.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +12,20 @@ from typing import Any, Literal
 
 import timm
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 from torchvision import models
 
 from pixelwise.config import NetworkConfig
-from pixelwise.errors import InvalidArgumentError, ModelFileError, PathAccessError, PathNotFoundError, unknown_name
+from pixelwise.errors import (
+    InvalidArgumentError,
+    ModelFileError,
+    PathNotFoundError,
+    convert_os_error,
+    describe_cause,
+    find_name,
+)
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
 from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
 from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
@@ -109,9 +114,9 @@ def load_weights(module: nn.Module, source: Path | Mapping[str, Tensor] | Weight
     own = module.state_dict()
     if not report.loaded:
         raise InvalidArgumentError(
-            f"no tensor of {source if isinstance(source, Path) else 'these weights'} fits the network: it has names "
-            f"such as {next(iter(weights.tensors), 'none')!r}, the network such as {next(iter(own), 'none')!r}; "
-            "choose weights of the same network."
+            f"No tensor of {source if isinstance(source, Path) else 'these weights'} fits the network: it has names "
+            f"such as {next(iter(weights.tensors), 'none')!r}, the network such as {next(iter(own), 'none')!r}. "
+            "Choose weights of the same network."
         )
     # Device and dtype first, so that everything that can fail fails before the first tensor is changed.
     values = {name: weights.tensors[name].to(own[name]) for name in report.loaded}
@@ -160,20 +165,14 @@ def read_weights(path: Path) -> Weights:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as error:
-        raise PathAccessError(f"{path} is not readable; change its permissions.") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} cannot be read ({error}); copy or download it again.") from error
+    except OSError as error:
+        raise convert_os_error(error, path, "be read") from error
     except Exception as error:  # damaged bytes can raise anything in the unpickler
         raise ModelFileError(
-            f"{path} is damaged, or contains more than tensors ({_get_first_line(error)}); "
-            "save only `model.state_dict()` with torch.save."
+            f"{path} is damaged, or contains more than tensors. Copy or download it again, or save only "
+            f"`model.state_dict()` with torch.save."
         ) from error
     return _unwrap(path, content)
-
-
-def _get_first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _unwrap(path: Path, content: Any) -> Weights:
@@ -186,7 +185,7 @@ def _unwrap(path: Path, content: Any) -> Weights:
                 break
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(name, str) for name in tensors):
-        raise ModelFileError(f"{path} contains no named tensors; save `model.state_dict()` with torch.save.")
+        raise ModelFileError(f"{path} contains no named tensors. Save `model.state_dict()` with torch.save.")
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         notes.append(f"{prefix!r} stripped from every name")
@@ -260,18 +259,18 @@ def build_classifier(
     elif weights == "imagenet":
         if not url:
             raise InvalidArgumentError(
-                f"{name!r} has no published ImageNet weights; give a file, or train with 'none'."
+                f"{name!r} has no published ImageNet weights. Give a file, or train with 'none'."
             )
         try:
             tensors = download()
         except Exception as error:  # each library and each proxy fails in its own way
             raise InvalidArgumentError(
-                f"the ImageNet weights of {name!r} cannot be downloaded ({_get_first_line(error)}); on a computer with "
+                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). On a computer with "
                 f"a connection, download {url} and give that file as the weights."
             ) from error
         report = load_weights(classifier.network, tensors)
     elif weights != "none":
-        raise InvalidArgumentError(f"weights are {weights!r}, but must be 'imagenet', 'none' or the Path of a file.")
+        raise InvalidArgumentError(f"weights is {weights!r}, but must be 'imagenet', 'none' or the Path of a file.")
     classifier.network.eval()
     classes = classifier.classes if len(classifier.classes) == num_classes else ()
     return replace(classifier, classes=classes, report=report)
@@ -283,8 +282,7 @@ _Published = tuple[Classifier, Callable[[], Mapping[str, Tensor]], str]
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
     choices = models.list_models(module=models)
-    if name not in choices:
-        raise unknown_name("classifier", name, choices)
+    name = find_name("classifier", name, choices)
     weights = models.get_model_weights(name).DEFAULT
     options: dict[str, bool] = {}
     if name in ("googlenet", "inception_v3"):
@@ -304,12 +302,10 @@ def _find_in_torchvision(name: str, num_classes: int) -> _Published:
 def _find_in_timm(name: str, num_classes: int) -> _Published:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        known = timm.list_models()
-        near = difflib.get_close_matches(architecture, known, n=5, cutoff=0.4)
-        raise InvalidArgumentError(f"timm has no model {architecture!r}. Closest of {len(known)}: {', '.join(near)}.")
+        known = find_name("model of timm:", architecture, timm.list_models())
+        architecture, name = known, known + name.removeprefix(architecture)
     tagged = timm.list_models(f"{architecture}.*", pretrained=True)
-    if name != architecture and name not in tagged:
-        raise unknown_name("timm model", name, [architecture, *tagged])
+    name = find_name("timm model", name, [architecture, *tagged])
     published = timm.get_pretrained_cfg(name) or PretrainedCfg()
     # The names of the 1000 classes are the same everywhere; timm has lists of synonyms.
     classes = models.ResNet18_Weights.DEFAULT.meta["categories"] if published.num_classes == 1000 else ()
@@ -392,7 +388,7 @@ def _rename(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
         encoder = getattr(network, "encoder", None)
         if not isinstance(encoder, Encoder):
             raise InvalidArgumentError(
-                f"{type(network).__name__} has no layers of a classifier; choose an encoder with --encoder, or another "
+                f"{type(network).__name__} has no layers of a classifier. Choose an encoder with --encoder, or another "
                 "network."
             )
         theirs = _rename_for_timm(encoder, tensors) if isinstance(encoder, TimmEncoder) else tensors
@@ -518,7 +514,7 @@ def _check_same_network(
         return
     if ours.network.name != theirs.network.name:
         raise InvalidArgumentError(
-            f"the model is a {theirs.network.name!r}, but the config asks for a {ours.network.name!r}. Omit "
+            f"The model is a {theirs.network.name!r}, but the config asks for a {ours.network.name!r}. Omit "
             f"network.name (--network) to train a {theirs.network.name!r}, or training.init_from (--init-from) to "
             f"train a {ours.network.name!r} from scratch."
         )
@@ -531,7 +527,7 @@ def _check_same_network(
     )
     count = len(unmatched) + len(reshaped)
     raise InvalidArgumentError(
-        f"{changes or 'the networks have other tensors'} ({count} tensors do not fit, such as "
+        f"{changes or 'The networks have other tensors'} ({count} tensors do not fit, such as "
         f"{[*unmatched, *reshaped][0]}). Omit {', '.join(f'network.{key}' for key in keys) or 'the network section'} "
         f"to use the network of the model."
     )

@@ -54,8 +54,8 @@ def max_pool_with_switches(
     size = compute_pooled_size((x.shape[2], x.shape[3]), kernel_size, ceil_mode)
     if min(size) < 1:
         raise InvalidArgumentError(
-            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window; "
-            "use ceil_mode=True to pool smaller ones."
+            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window. "
+            "Use ceil_mode=True to pool smaller ones."
         )
     if out is None:
         return registration.max_pool(x, kernel_size, ceil_mode)
@@ -107,7 +107,7 @@ def max_unpool(
     if isinstance(switches, Tensor) and switches.dtype == torch.int64:
         raise InvalidArgumentError(
             f"switches is {describe_value(switches)}, but must be uint8 positions inside the windows from "
-            "max_pool_with_switches; the flat indices of torch's max_pool2d cannot be used."
+            "max_pool_with_switches. The flat indices of torch's max_pool2d cannot be used."
         )
     check_tensor("switches", switches, "(B, C, H, W)", (torch.uint8,))
     if switches.shape != pooled.shape or switches.device != pooled.device:
@@ -270,8 +270,8 @@ def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
         legal = compute_unpooled_sides(windows, kernel_size)
         if not legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
             raise InvalidArgumentError(
-                f"the {name} of size {tuple(size)} cannot have been pooled to {windows} by windows of {kernel_size}; "
-                f"it must be {legal[0]} to {legal[-1]}."
+                f"The {name} of size {tuple(size)} cannot have been pooled to {windows} by windows of {kernel_size}. "
+                f"It must be {legal[0]} to {legal[-1]}."
             )
 
 
@@ -286,4 +286,4 @@ def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> Non
             f"out is {describe_value(out)}, but must be {shape} {dtype} on {like.device}, dense and {layout}."
         )
     if torch.is_grad_enabled() and (like.requires_grad or out.requires_grad):
-        raise InvalidArgumentError("out= cannot be differentiated; leave it out, or call under torch.no_grad().")
+        raise InvalidArgumentError("out= cannot be differentiated. Leave it out, or call under torch.no_grad().")

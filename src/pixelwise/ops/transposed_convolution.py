@@ -369,7 +369,7 @@ def _compute_taps(side: int, kernel_size: int, arguments: ConvArguments, *, axis
     out_side = compute_conv_side(side, kernel_size, stride=stride, padding=padding, dilation=dilation)
     if out_side < 1:
         raise InvalidArgumentError(
-            f"size has {side} pixels, but must fit a kernel of {kernel_size} with dilation {dilation} and "
+            f"A size of {side} pixels does not fit a kernel of {kernel_size} with dilation {dilation} and "
             f"padding {padding}."
         )
     pixels = torch.arange(kernel_size)[:, None] * dilation + torch.arange(out_side) * stride - padding
@@ -408,7 +408,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     _check_weight(weight, arguments.groups)
     if weight.shape[0] != x.shape[1]:
         raise InvalidArgumentError(
-            f"weight is {describe_value(weight)}, for {weight.shape[0]} channels, but x has {x.shape[1]}; it must be "
+            f"weight is {describe_value(weight)}, for {weight.shape[0]} channels, but x has {x.shape[1]}. It must be "
             "(C_in, C_out / groups, k, k), with the channels of x first."
         )
     out_channels = weight.shape[1] * arguments.groups
@@ -422,7 +422,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
         if given is not None and given.device != x.device:
             raise InvalidArgumentError(f"{name} is on {given.device}, but must be on {x.device}, as x.")
         if given is not None and given.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise InvalidArgumentError(f"{name} is {given.dtype}, but x is {x.dtype}; convert one, or use autocast.")
+            raise InvalidArgumentError(f"{name} is {given.dtype}, but x is {x.dtype}. Convert one, or use autocast.")
     if torch.compiler.is_exporting():
         return  # sides are symbols there, and a check would limit the image size
     stride, padding, added, _, dilation = arguments
@@ -433,7 +433,7 @@ def _check_tensors(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Co
     ):
         raise InvalidArgumentError(
             f"{x.shape[2]}x{x.shape[3]} gives no output with a {weight.shape[2]}x{weight.shape[3]} kernel and "
-            f"padding {arguments.padding}; use less padding."
+            f"padding {arguments.padding}. Use less padding."
         )
 
 

@@ -133,7 +133,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
     check_map("x", x)
     size = check_size("size", size)
     if mode not in _MODES:
-        convert(mode, InterpolationMode, "mode")
+        mode = convert(mode, InterpolationMode, "mode")
     if min(x.shape[2:]) < 1:
         raise InvalidArgumentError(f"x is {describe_value(x)}, but must have at least one pixel to interpolate.")
     if mode == "nearest":  # PyTorch's own "nearest" reads floor(i · scale), half a pixel off the other two modes
@@ -248,6 +248,9 @@ class UnpoolNearest(nn.Module):
         """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.factor)
 
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
+
 
 class UnpoolBedOfNails(nn.Module):
     """The module form of `unpool_bed_of_nails`.
@@ -275,6 +278,9 @@ class UnpoolBedOfNails(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.factor)
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
 
 
 class Interpolate(nn.Module):
@@ -304,10 +310,13 @@ class Interpolate(nn.Module):
         """Return (B, C, H, W) resampled to `size`."""
         return interpolate(x, size, self.mode)
 
+    def extra_repr(self) -> str:
+        return f"mode={self.mode}"
+
 
 def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:
     """Raise InvalidArgumentError unless a floating-point tensor can be made with these arguments."""
     if dtype not in DTYPES:
         raise InvalidArgumentError(f"dtype is {describe_value(dtype)}, but must be a floating-point torch.dtype.")
     if device is not None and not isinstance(device, torch.device):
-        raise InvalidArgumentError(f"device is {describe_value(device)}, but must be a torch.device.")
+        raise InvalidArgumentError(f"Device is {describe_value(device)}, but must be a torch.device.")

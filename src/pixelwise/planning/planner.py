@@ -382,7 +382,7 @@ def _explain_shortage(
         size = format_gib(memory.evaluation)
         advice = f"Cut the images into smaller ones: predicting one of {height}x{width} takes {size}"
     return InvalidArgumentError(
-        f"training would take {format_gib(memory.peak)} of memory at its peak, but a plan may use "
+        f"Training would take {format_gib(memory.peak)} of memory at its peak, but a plan may use "
         f"{format_gib(budget.allowed)}, {MEMORY_FRACTION:.0%} of the memory. {advice}. A config given with --config is "
         f"not limited."
     )

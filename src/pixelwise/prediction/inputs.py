@@ -30,7 +30,7 @@ from pixelwise.data.io.video import VIDEO_EXTENSIONS
 from pixelwise.data.rasters import WINDOWED_EXTENSIONS, find_raster_format, is_windowed_only
 from pixelwise.data.rasters.ome_zarr import is_zarr
 from pixelwise.data.sample import PAGE
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, explain_missing_extra
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, describe_cause, explain_missing_extra
 from pixelwise.files import walk_folders
 from pixelwise.prediction.outputs import ENCODERS
 from pixelwise.prediction.outputs.video import FRAME_LIST, LABELED_VIDEO
@@ -230,7 +230,7 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
         InvalidArgumentError: an entry of `inputs` contains no image.
     """
     if not inputs:
-        raise InvalidArgumentError("no inputs are given. Expected at least one file, folder, pattern or URL.")
+        raise InvalidArgumentError("No inputs are given. Expected at least one file, folder, pattern or URL.")
     suffixes = (*SUFFIXES, *VIDEO_EXTENSIONS) if videos else SUFFIXES
     found: dict[object, Input] = {}
     unread: dict[str, list[Path]] = {}
@@ -287,7 +287,9 @@ def _search_folder(
         companions = find_companion_arrays(images)
         for name in files:
             if name not in images and not (here / name).exists():
-                logger.warning(f"{here / name} is a link to {os.readlink(here / name)}, which does not exist")
+                logger.warning(
+                    f"{here / name} is a link to {os.readlink(here / name)}, which does not exist. It is skipped."
+                )
             elif name in companions:
                 unread.setdefault("Give arrays next to pictures by their own paths", []).append(here / name)
             elif name not in images and (advice := explain_unread(here / name)):
@@ -396,7 +398,7 @@ def find_remote(url: str, extensions: tuple[str, ...]) -> Iterator[tuple[str, Pa
     except InvalidArgumentError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise InvalidArgumentError(f"{url} cannot be listed ({_describe_error(error)}). Check the address.") from error
+        raise InvalidArgumentError(f"{url} cannot be listed ({describe_cause(error)}). Check the address.") from error
     for name, full_url in urls.items():
         is_pattern = "*" in url
         inner = Path(_get_url_path(full_url).name if is_pattern else name.removeprefix(root).lstrip("/"))
@@ -411,7 +413,7 @@ def read_remote(url: str) -> bytes:
         try:
             return file.read()
         except Exception as error:  # every file system has its own errors
-            raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
+            raise DataError(f"{url}: The file cannot be read ({describe_cause(error)}). Check the address.") from error
 
 
 def open_remote(url: str) -> BinaryIO:
@@ -422,16 +424,12 @@ def open_remote(url: str) -> BinaryIO:
     except InvalidArgumentError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise DataError(f"{url}: The file cannot be read ({_describe_error(error)}). Check the address.") from error
+        raise DataError(f"{url}: The file cannot be read ({describe_cause(error)}). Check the address.") from error
 
 
 def _get_url_path(url: str) -> PurePosixPath:
     """Return the part of a URL after the scheme, without the query."""
     return PurePosixPath(url.partition("://")[2].partition("?")[0])
-
-
-def _describe_error(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _import_fsspec() -> Any:

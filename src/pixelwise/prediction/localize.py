@@ -4,10 +4,9 @@ A fully convolutional classifier gives a map of logits for each class, one for e
 Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
 """
 
-import difflib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +26,13 @@ from torch.nn import functional
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.visualization import to_display_image
-from pixelwise.errors import InvalidArgumentError, ModelFileError, PixelwiseError, unknown_name
+from pixelwise.errors import (
+    InvalidArgumentError,
+    ModelFileError,
+    PixelwiseError,
+    describe_failure,
+    find_name,
+)
 from pixelwise.networks.convolutionalize import convolutionalize
 from pixelwise.networks.geometry.alignment import Alignment
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
@@ -47,7 +52,8 @@ LONGEST_SIDE = 1024
 NUM_CLASSES_SHOWN = 3
 IMAGENET_CLASSES = 1000
 
-COLORS = colormaps["turbo"]
+COLORS = colormaps["plasma"]
+"""Its lightness grows, so the order of the colors is also visible to color-blind readers."""
 OPACITY = (0.2, 0.6)
 """Opacity of the colors at the lowest and at the highest logit."""
 PANEL_INCHES = 4.0
@@ -71,26 +77,35 @@ class Heatmap:
         return int(row), int(column)
 
 
-def plan_heatmaps(images: Sequence[Input], output: Path) -> dict[Path, Input]:
-    """Return STEM_heatmap.png → its image. Raises InvalidArgumentError if a file would replace another one."""
+def plan_heatmaps(images: Sequence[Input], output: Path) -> tuple[dict[Path, Input], list[tuple[Path, str]]]:
+    """Return STEM_heatmap.png → its image, and the images whose files would have the same name, with this reason.
+
+    Raises:
+        InvalidArgumentError: a file would replace an image.
+    """
     given = {item.path.resolve() for item in images if not item.url}
-    targets: dict[Path, Input] = {}
+    owners: dict[Path, list[Input]] = {}
     for item in images:
         path = output / item.stem.with_name(f"{item.stem.name}_heatmap.png")
-        if path in targets:
-            raise InvalidArgumentError(
-                f"{targets[path].path} and {item.path} would both be written to {path}. Rename one of them."
-            )
         if path.resolve() in given:
             raise InvalidArgumentError(
                 f"The heat map of {item.path} would replace the image {path}. Choose another folder with -o."
             )
-        targets[path] = item
-    return targets
+        owners.setdefault(path, []).append(item)
+    failures = []
+    for path, items in owners.items():
+        for item, other in zip(items, [*items[1:], items[0]], strict=True) if len(items) > 1 else ():
+            reason = f"{item.name} is skipped, because {other.name} would also be written to {path}. Rename one."
+            failures.append((item.path, reason))
+    return {path: items[0] for path, items in owners.items() if len(items) == 1}, failures
 
 
 def localize_images(
-    localizer: "Localizer", targets: Mapping[Path, Input], index: int | None, request: Mapping[str, str | None]
+    localizer: "Localizer",
+    targets: Mapping[Path, Input],
+    index: int | None,
+    request: Mapping[str, str | None],
+    failures: Iterable[tuple[Path, str]] = (),
 ) -> LocalizeReport:
     """Write a heat map for every image, with the map of each class over the image.
 
@@ -102,16 +117,17 @@ def localize_images(
         targets: file to write → its image, see `plan_heatmaps`.
         index: the only class to show; None: the three most probable ones.
         request: the options, which are stored in the files.
+        failures: images that are skipped, with the reason.
     """
     localized: list[LocalizedImage] = []
-    failures: list[tuple[Path, str]] = []
+    failures = list(failures)
     for count, (path, item) in enumerate(targets.items(), start=1):
         try:
             image, content = _localize_image(localizer, item, path, index)
             write_marked(path, content, "localize", request)
             localized.append(image)
         except (PixelwiseError, OSError) as error:
-            failures.append((item.path, str(error)))
+            failures.append((item.path, describe_failure(error)))
         report_progress("localize", count, len(targets))
     return LocalizeReport(images=tuple(localized), failures=tuple(failures))
 
@@ -157,17 +173,13 @@ def _find_num_classes(report: LoadReport | None) -> int:
 def find_class(names: Sequence[str], wanted: str) -> int:
     """Return the index of a class, given by its number or name.
 
-    Case is only ignored if no name matches exactly: "Cardigan" of ImageNet is a dog, "cardigan" a garment.
+    Names that differ only in case must be exact: "Cardigan" of ImageNet is a dog, "cardigan" a garment.
     """
     if wanted.isdecimal():
         if int(wanted) < len(names):
             return int(wanted)
         raise InvalidArgumentError(f"Class {wanted} does not exist. The classifier has classes 0 to {len(names) - 1}.")
-    for normalize in (str, str.casefold):
-        for index, name in enumerate(names):
-            if normalize(name) == normalize(wanted):
-                return index
-    raise unknown_name("class", wanted, difflib.get_close_matches(wanted, names, n=8, cutoff=0.0))
+    return names.index(find_name("class", wanted, names))
 
 
 class Localizer:
@@ -304,7 +316,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     scale = Normalize(low, high if high > low else low + 1)  # without a range, the color bar would have no numbers
     for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
         panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
-        panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="white")
+        panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
         panel.set_title(f"{heatmap.name}  {heatmap.probability:.1%}", fontsize=11, parse_math=False)
     bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=axes, shrink=0.9, aspect=30, pad=0.02)
     bar.set_label("logit")

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from pixelwise.data.classes import Classes
+from pixelwise.data.formats.dataset_index import find_images
+from pixelwise.data.formats.folder import find_mask_folder
 from pixelwise.data.io.images import Array, read_mask
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, require_known
+from pixelwise.data.visualization import OPACITY, OverlayStyle
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name
 from pixelwise.files import write_atomically
 from pixelwise.inference.batching import Failure, PredictedImage
 from pixelwise.inference.predictor import Prediction, Tiling
@@ -72,6 +75,8 @@ class OutputWriter:
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    overlay_style: OverlayStyle = "fill"
+    opacity: float = OPACITY
     classes: Classes | None = None
     """Set by `begin`, as are the following."""
     manifest: OutputManifest = field(default=cast(OutputManifest, None))
@@ -80,8 +85,16 @@ class OutputWriter:
     summaries: dict[str, SummaryFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_known("output", self.kinds, (*ENCODERS, *SUMMARY_FILES))
-        require_known("label values", [self.label_values], get_args(LabelValues))
+        kinds = (find_name("output", kind, (*ENCODERS, *SUMMARY_FILES)) for kind in self.kinds)
+        self.kinds = tuple(dict.fromkeys(kinds))
+        self.label_values = find_name("label values", self.label_values, get_args(LabelValues))
+        self.overlay_style = find_name("overlay style", self.overlay_style, get_args(OverlayStyle))
+        if not 0 <= self.opacity <= 1:
+            raise InvalidArgumentError(f"--opacity is {self.opacity}. Expected a number from 0 to 1, such as 0.5.")
+        if self.overlay_style == "outline" and self.opacity != OPACITY:
+            raise InvalidArgumentError(
+                "--opacity is for filled overlays. Outlines are opaque. Omit it, or use --overlay-style fill."
+            )
         require_min_area(self.min_area)
 
     @property
@@ -102,49 +115,37 @@ class OutputWriter:
         *,
         resume: bool = False,
         overwrite: bool = False,
-        shard_of: Sequence[Input] | None = None,
+        is_shard: bool = False,
     ) -> set[Input]:
         """Check the outputs, record the request in the folder, and remove outputs of another request.
 
         Args:
+            inputs: the inputs, without those of `find_conflicts`.
             request: plain values that the outputs depend on, except the images.
             claim: the claim on the folder.
             resume: keep the outputs of the same request.
             overwrite: replace files of the user and of other requests.
-            shard_of: the inputs of all shards, if `inputs` are those of one. Their outputs must have different names,
-                and summary files are not written.
+            is_shard: True if other jobs predict the other inputs, so that summary files are not written.
 
         Returns:
             The inputs that are complete.
 
         Raises:
-            InvalidArgumentError: two outputs have the same name, an output would replace an input or a file that this
-                request did not write, or a format cannot represent the classes.
+            InvalidArgumentError: an output would replace a file that this request did not write, or a format cannot
+                represent the classes.
         """
         if not self.kinds:
             raise InvalidArgumentError(
                 f"Nothing to save. Choose from: {', '.join(sorted((*ENCODERS, *SUMMARY_FILES)))}."
             )
-        everything = inputs if shard_of is None else shard_of
-        sources = {path.resolve() for item in everything for path in item.list_files()}
-        owners = {path: f"the {kind} file" for kind, path in self._list_summary_paths().items()}
-        owners[self.folder / MANIFEST] = "the manifest"
-        for item in everything:
-            for kind, path in self.list_paths(item).items():
-                if path in owners or path.resolve() in sources:
-                    raise self._describe_conflict(item, kind, path, owners)
-                owners[path] = item.name
-        if sources & {self.folder.resolve(), *self.folder.resolve().parents}:
-            raise InvalidArgumentError(f"The folder {self.folder} is inside an input. Choose another one with -o.")
-        for item in everything:
-            if isinstance(item, VideoInput) and list_frame_outputs(self.kinds):
-                self._require_free_frames(item, owners, sources)
         require_kinds(self.kinds, classes)
-        if shard_of is not None:
+        if is_shard:
             self.kinds = tuple(kind for kind in self.kinds if kind in ENCODERS)
         self.classes, self.resumed = classes, resume
         self.manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
+        if not overwrite:
+            self._require_no_masks()
         complete = {item for item in inputs if resume and self._is_complete(item)}
         remaining = [item for item in inputs if item not in complete]
         targets = [path for item in remaining for path in self.list_paths(item).values()]
@@ -154,6 +155,41 @@ class OutputWriter:
             overwrite=overwrite,
         )
         return complete
+
+    def find_conflicts(self, inputs: Sequence[Input]) -> dict[Input, str]:
+        """Return the inputs that cannot be predicted into this folder together, each with the reason.
+
+        Raises:
+            InvalidArgumentError: an output would replace an input.
+        """
+        sources = {path.resolve() for item in inputs for path in item.list_files()}
+        if sources & {self.folder.resolve(), *self.folder.resolve().parents}:
+            raise InvalidArgumentError(f"The folder {self.folder} is inside an input. Choose another one with -o.")
+        owners: dict[Path, list[Input | str]] = {self.folder / MANIFEST: ["the list of the outputs"]}
+        owners |= {path: [f"the {kind} file"] for kind, path in self._list_summary_paths().items()}
+        for item in inputs:
+            for kind, path in self.list_paths(item).items():
+                if path.resolve() in sources:
+                    raise InvalidArgumentError(
+                        f"The {kind} output of {item.name} would replace the image {path}. Choose another folder with "
+                        f"-o."
+                    )
+                owners.setdefault(path, []).append(item)
+        for item in inputs:
+            if isinstance(item, VideoInput) and list_frame_outputs(self.kinds):
+                for path in self._list_possible_frames(item, owners, sources):
+                    owners[path].append(item)
+        conflicts: dict[Input, str] = {}
+        for path, users in owners.items():
+            for user in users if len(users) > 1 else ():
+                if isinstance(user, Input):
+                    other = next(one for one in users if one is not user)
+                    name = other.name if isinstance(other, Input) else other
+                    conflicts[user] = (
+                        f"{user.name} is not predicted, because {name} would also be written to "
+                        f"{path.relative_to(self.folder)}. Rename one, or predict them into different folders."
+                    )
+        return conflicts
 
     def write(self, item: Input, image: Array, prediction: Prediction, missing: Array | None = None) -> WrittenFiles:
         """Write the files of one image; in any thread.
@@ -254,12 +290,15 @@ class OutputWriter:
         assert self.classes is not None, "begin was not called"
         needs_place = item.is_georeferenced or any(kind in GEOREFERENCED for kind in self.kinds)
         place, tags = item.read_place() if needs_place else (None, ())
-        return LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags, self.label_values)
+        return self._style(LabeledImage(labels, self.classes, item.relative_name, item.source, place, tags))
 
     def _label_frame(self, item: VideoInput, number: int, labels: Array) -> LabeledImage:
         assert self.classes is not None, "begin was not called"
         name = (item.stem / f"{format_frame_stem(number)}.png").as_posix()
-        return LabeledImage(labels, self.classes, name, label_values=self.label_values)
+        return self._style(LabeledImage(labels, self.classes, name))
+
+    def _style(self, labeled: LabeledImage) -> LabeledImage:
+        return replace(labeled, label_values=self.label_values, overlay_style=self.overlay_style, opacity=self.opacity)
 
     def _list_summary_paths(self) -> dict[str, Path]:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}
@@ -269,37 +308,31 @@ class OutputWriter:
         paths = self.list_paths(item).values()
         return all(self.manifest.find_state(path, compare_content=False)[0] == "unchanged" for path in paths)
 
-    def _describe_conflict(
-        self, item: Input, kind: str, path: Path, owners: Mapping[Path, str]
-    ) -> InvalidArgumentError:
-        """Return the error for an output whose path is in use."""
-        relative = path.relative_to(self.folder)
-        if path in owners:
-            return InvalidArgumentError(
-                f"{owners[path]} and {item.name} would both be written to {relative}. "
-                f"Rename one, or predict them into different folders."
-            )
-        return InvalidArgumentError(
-            f"The {kind} output of {item.name} would replace the image {path}. Choose another folder with -o."
-        )
+    def _require_no_masks(self) -> None:
+        """Raise InvalidArgumentError if the folder holds masks of a dataset, among which predictions would be masks."""
+        if find_mask_folder(self.folder.resolve()) is None:
+            return
+        self.manifest.read()
+        for path in find_images(self.folder):
+            if self.manifest.find_state(path, compare_content=False)[0] == "foreign":
+                raise InvalidArgumentError(
+                    f"{self.folder} holds masks of a dataset, such as {path.name}. Predictions next to them would be "
+                    f"taken for masks. Choose another folder with -o."
+                )
 
-    def _require_free_frames(self, item: VideoInput, owners: Mapping[Path, str], sources: Iterable[Path]) -> None:
-        """Raise InvalidArgumentError if a file in the folder of the frames may be replaced by one of a frame.
+    def _list_possible_frames(self, item: VideoInput, paths: Iterable[Path], sources: Iterable[Path]) -> list[Path]:
+        """Return the paths that may be those of frames of a video: their number is known when it is decoded.
 
-        How many frames there will be is not known before the video is decoded.
+        Raises:
+            InvalidArgumentError: A frame may replace an input.
         """
         folder = self.folder / item.stem
-        for path, owner in owners.items():
-            if path.parent == folder and is_frame_file(path.name):
-                raise InvalidArgumentError(
-                    f"A frame of {item.name} and {owner} might both be written to {path.relative_to(self.folder)}. "
-                    f"Rename one, or predict them into different folders."
-                )
         for source in sources:
             if source.parent == folder.resolve() and is_frame_file(source.name):
                 raise InvalidArgumentError(
                     f"A frame of {item.name} might replace the image {source}. Choose another folder with -o."
                 )
+        return [path for path in paths if path.parent == folder and is_frame_file(path.name)]
 
 
 def write_in_background(

@@ -12,7 +12,7 @@ import torch
 from pixelwise.data.io.images import Array, are_channels, find_stack_axes
 from pixelwise.data.rasters.rasterio_reader import needs_windows
 from pixelwise.devices import Precision
-from pixelwise.errors import InvalidArgumentError, PixelwiseError
+from pixelwise.errors import InvalidArgumentError, PixelwiseError, describe_failure
 from pixelwise.inference.batching import PredictedImage, predict_all
 from pixelwise.inference.predictor import PredictionOptions, Predictor, load, require_dropout
 from pixelwise.model_file import read_checksum, read_spec
@@ -124,8 +124,8 @@ def predict_files(
             Files that cover all images are left to a last job with `resume`.
 
     Raises:
-        InvalidArgumentError: nothing to predict, two inputs with the same name, a file that would be replaced, another
-            process that writes to the folder, or a request that cannot be executed. Then nothing is written.
+        InvalidArgumentError: nothing to predict, a file that would be replaced, another process that writes to the
+            folder, or a request that cannot be executed. Then nothing is written.
     """
     spec = read_spec(executor.model)
     found = find_inputs(inputs, writer.folder, videos=True)
@@ -154,8 +154,11 @@ def predict_files(
     share = take_share(found, shard) if shard else found
     if shard:
         logger.info(f"shard {shard}: {len(share)} of {len(found)} inputs")
+    conflicts = writer.find_conflicts(found)
+    failures = [(item.path, conflicts[item]) for item in share if item in conflicts]
+    share = [item for item in share if item not in conflicts]
     if not share:
-        return PredictReport(written=(), failures=())
+        return PredictReport(written=(), failures=tuple(failures))
     num_images = sum(map(_count_images, share))
     request = {
         "model": read_checksum(executor.model),
@@ -170,14 +173,14 @@ def predict_files(
         "seed": options.seed if options.samples > 1 else None,
         "engine": executor.engine,  # as given: the engine that "auto" chooses gives the same labels
     }
+    if "overlay" in writer.kinds:
+        request |= {"overlay_style": writer.overlay_style, "opacity": writer.opacity}
     number, num_shards = (int(part) for part in shard.split("/")) if shard else (0, 0)
     shared = {**request, "shards": num_shards} if shard else request
     written: list[Path] = []
-    failures: list[tuple[Path, str]] = []
     with claim_output(writer.folder, shared, shard=f"{number}/{num_shards}" if shard else "") as claim:
-        all_inputs = found if shard else None
         complete = writer.begin(
-            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, shard_of=all_inputs
+            share, spec.classes, request, claim, resume=resume, overwrite=overwrite, is_shard=shard is not None
         )
         results = executor.run(writer, [item for item in share if item not in complete])
         for count, item in enumerate(share, start=1):
@@ -191,7 +194,7 @@ def predict_files(
                     writer.add(result.labeled)
                 written += result.paths
             except (PixelwiseError, OSError) as error:
-                failures.append((item.path, str(error)))
+                failures.append((item.path, describe_failure(error)))
             report_progress("predict", count, len(share))
         next(results, None)  # lets the executor clean up after the last input
         written += writer.finish(is_shard=shard is not None)

@@ -118,7 +118,7 @@ class _TileFiles:
                 labels = [np.frombuffer(zlib.decompress(piece), self.dtype).reshape(height, -1) for piece in pieces]
             except (zlib.error, ValueError) as error:
                 raise DataError(
-                    f"{self.folder}: A part is damaged ({error}). Remove the folder and start again."
+                    f"{self.folder}: A part of an interrupted prediction is damaged. Remove the folder and start again."
                 ) from error
             yield np.hstack(labels)
 

@@ -227,7 +227,7 @@ class RayExecutor(LocalExecutor):
                 yield PixelwiseError(error) if error else WrittenFiles(tuple(writer.list_paths(item).values()))
         except self.ray.exceptions.RayError as error:
             raise InvalidArgumentError(
-                f"The cluster failed ({_describe_error(error)}). Finished outputs stay; continue with --resume."
+                f"The cluster failed ({_describe_error(error)}). Finished outputs stay. Continue with --resume."
             ) from error
         writer.manifest.remove_unfinished(path for item in inputs for path in writer.list_paths(item).values())
 

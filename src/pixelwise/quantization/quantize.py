@@ -128,6 +128,6 @@ def require_accuracy(accuracy: Int8Accuracy, max_iou_drop: float, path: Path) ->
             raise InvalidArgumentError(
                 f"{path} was not written. On {accuracy.num_validation_images} validation images the mean IoU is "
                 f"{engine.mean_iou:.4f} in int8 ({name}) and {accuracy.model_mean_iou:.4f} in float32, {drop:.2g} "
-                f"points lower; at most {max_iou_drop:g} are allowed. Use another precision, or allow more with "
+                f"points lower. At most {max_iou_drop:g} are allowed. Use another precision, or allow more with "
                 f"--max-iou-drop."
             )

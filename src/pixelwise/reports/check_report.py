@@ -1,7 +1,8 @@
 """`check --html`: a dataset in numbers, its findings with thumbnails, and a random sample."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.data.visualization import to_css_color
-from pixelwise.reports.html import format_percent, render_page
-from pixelwise.reports.thumbnails import UNLISTED_COLOR, Thumbnail, draw_file, draw_pair
+from pixelwise.data.visualization import choose_error_color, list_swatches, to_css_color, to_css_stripes
+from pixelwise.reports.html import Cell, Table, build_table, make_count_cell, make_score_cell, render_page
+from pixelwise.reports.thumbnails import Thumbnail, draw_file, draw_pair
 
 MAX_FILES = 6
 """Thumbnails of one finding; other files are listed."""
@@ -29,20 +30,27 @@ Entry = Sample | Path
 """The content of a thumbnail: a pair, or a file without a partner."""
 
 
-def render_check_report(report: CheckReport, dataset: Dataset) -> bytes:
-    """Render the report as HTML. The same files give the same report."""
+def render_check_report(report: CheckReport, dataset: Dataset | None, name: str) -> bytes:
+    """Render the report as HTML. The same files give the same report.
+
+    Args:
+        report: The findings.
+        dataset: The dataset with the statistics of its samples; None if it could not be read.
+        name: Name of the dataset, for the title.
+    """
+    values: dict[str, Any] = {"name": name, "report": report, "summary": report.summary, "facts": [], "sample": []}
+    if dataset is None:
+        values["groups"] = [_build_group([finding], None) for finding in report.findings]
+        return render_page("check_report.html.jinja", values)
     thumbnails = _ThumbnailCache(dataset)
     sample = _draw_sample(dataset)
     groups = _group_by_code(report.findings)
     illustrated = [finding for group in groups for finding in group[:MAX_FINDINGS]]
     thumbnails.draw([*(entry for finding in illustrated for entry in thumbnails.find_entries(finding)), *sample])
-    values = {
-        "name": dataset.root.resolve().name,
-        "report": report,
-        "summary": report.summary,
+    values |= {
         "facts": _list_facts(report, dataset),
-        "class_rows": _build_class_rows(dataset),
-        "max_class_rows": MAX_CLASS_ROWS,
+        "classes": _build_class_table(dataset),
+        "num_classes": len(dataset.classes.names),
         "groups": [_build_group(group, thumbnails) for group in groups],
         "sample": [thumbnails[pair] for pair in sample],
         "sample_legend": _build_legend([thumbnails[pair] for pair in sample], dataset.classes),
@@ -121,7 +129,11 @@ def _list_facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, s
         ("masks read", f"{masks:,}", "one per image" if masks == report.num_images else "not one per image"),
         _describe_sizes([r.size for r in readable if r.size]),
         ("channels", _join_distinct(r.channels for r in readable), pixel_types),
-        ("classes", f"{len(report.classes):,}", origin if report.classes else "no class in the masks"),
+        (
+            "classes",
+            f"{len(report.classes):,}" if report.classes else "unknown",
+            origin if report.classes else "no mask can be read",
+        ),
     ]
 
 
@@ -141,27 +153,42 @@ def _join_distinct(values: Iterable[object]) -> str:
     return ", ".join(sorted({str(value) for value in values})) or "–"
 
 
-def _build_class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """Return each class with its share of the labeled pixels and the number of images that show it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClassRow:
+    """A class, its share of the labeled pixels and the number of images that show it."""
+
+    name: str
+    color: str
+    share: float
+    num_images: int
+    num_labeled: int
+
+
+CLASS_COLUMNS: Mapping[str, Callable[[_ClassRow], Cell]] = {
+    "class": lambda row: Cell(text=row.name, is_text=True, color=row.color),
+    "share of pixels": lambda row: make_score_cell(row.share, has_bar=True),
+    "images": lambda row: replace(make_count_cell(row.num_images), bar=row.num_images / row.num_labeled),
+}
+
+
+def _build_class_table(dataset: Dataset) -> Table:
+    """Return the table of the classes."""
     classes = dataset.classes
     pixels = count_class_pixels(dataset, (r.sample for r in dataset.stats))
-    shares = pixels.sum(0) / max(int(pixels.sum()), 1)
-    num_images = (pixels > 0).sum(0)
-    num_labeled = max(1, sum(bool(r.value_counts) for r in dataset.stats))
-    return [
-        {
-            "name": name,
-            "color": to_css_color(color),
-            "share": format_percent(share),
-            "bar": 100 * share,
-            "images": f"{count:,}",
-            "images_bar": 100 * count / num_labeled,
-        }
-        for name, color, share, count in zip(classes.names, classes.colors, shares, num_images, strict=True)
+    rows = [
+        _ClassRow(
+            name=name,
+            color=to_css_color(color),
+            share=float(count.sum() / max(int(pixels.sum()), 1)),
+            num_images=int((count > 0).sum()),
+            num_labeled=max(1, sum(bool(r.value_counts) for r in dataset.stats)),
+        )
+        for name, color, count in zip(classes.names, classes.colors, pixels.T, strict=True)
     ]
+    return build_table(CLASS_COLUMNS, rows[:MAX_CLASS_ROWS])
 
 
-def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache) -> dict[str, Any]:
+def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache | None) -> dict[str, Any]:
     """Build the findings of one code: those with thumbnails, then the rest as text."""
     cards = [_build_card(finding, thumbnails, i < MAX_FINDINGS) for i, finding in enumerate(findings)]
     pictures = [picture for card in cards for picture in card["pictures"]]
@@ -171,11 +198,13 @@ def _build_group(findings: Sequence[Finding], thumbnails: _ThumbnailCache) -> di
         "cards": cards[:MAX_FINDINGS],
         "more": cards[MAX_FINDINGS:],
         "is_narrow": len(cards) > 1 and all(len(card["pictures"]) <= 1 for card in cards),
-        "legend": _build_legend(pictures, thumbnails.dataset.classes),
+        "legend": _build_legend(pictures, thumbnails.dataset.classes) if thumbnails else [],
     }
 
 
-def _build_card(finding: Finding, thumbnails: _ThumbnailCache, has_pictures: bool) -> dict[str, Any]:
+def _build_card(finding: Finding, thumbnails: _ThumbnailCache | None, has_pictures: bool) -> dict[str, Any]:
+    if thumbnails is None:
+        return {"message": finding.message, "fix": finding.fix, "files": [], "pictures": []}
     root = f"{thumbnails.dataset.root}/"
     shown = thumbnails.find_entries(finding) if has_pictures else []
     shown_files = set().union(*(thumbnails.list_files(entry) for entry in shown))
@@ -192,9 +221,10 @@ def _build_legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> lis
     if classes is None:
         return []
     labels = sorted(set().union(*(picture.labels for picture in pictures)) - {classes.ignore_index})
-    legend = [(classes.names[i], to_css_color(classes.colors[i])) for i in labels]
+    swatches = list_swatches(classes)
+    legend = [swatches[i] for i in labels]
     if any(classes.ignore_index in picture.labels for picture in pictures):
         legend.append(("ignored", to_css_color((0, 0, 0))))
     if any(picture.has_unlisted for picture in pictures):
-        legend.append(("not listed as a class", to_css_color(UNLISTED_COLOR)))
+        legend.append(("not listed as a class", to_css_stripes(choose_error_color(classes))))
     return legend

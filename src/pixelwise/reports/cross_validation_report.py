@@ -1,16 +1,28 @@
 """`folds.html`: mean and standard deviation of the scores of several folds, and one confusion matrix of all images."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelwise.data.classes import Classes
+from pixelwise.data.classes import Classes, find_foreground
 from pixelwise.data.visualization import to_css_color
 from pixelwise.files import write_atomically
 from pixelwise.metrics import ConfusionMatrix, compute_scores
-from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
+from pixelwise.reports.commands import ModelCommands
+from pixelwise.reports.html import (
+    SCORE_TITLES,
+    Cell,
+    build_confusion_table,
+    build_table,
+    format_percent,
+    make_count_cell,
+    make_score_cell,
+    render_page,
+)
+from pixelwise.reports.verdict import VerdictFacts, judge
 
 Scores = Mapping[str, Any]
 
@@ -33,7 +45,8 @@ def summarize_folds(folds: Mapping[str, Scores]) -> dict[str, Any]:
     names = list(all_scores[0]["per_class"])
     matrices = [ConfusionMatrix.from_counts(scores["confusion"]) for scores in all_scores]
     confusion = sum(matrices[1:], start=matrices[0])
-    pooled = compute_scores(confusion, None, names, num_images=sum(scores["num_images"] for scores in all_scores))
+    num_images = sum(scores["num_images"] for scores in all_scores)
+    pooled = compute_scores(confusion, None, names, num_images=num_images, foreground=find_foreground(names))
     del pooled["boundary_f1"]
     return {
         "folds": dict(folds),
@@ -43,42 +56,51 @@ def summarize_folds(folds: Mapping[str, Scores]) -> dict[str, Any]:
     }
 
 
-def write_folds_report(path: Path, title: str, summary: Scores, classes: Classes) -> None:
+def write_folds_report(path: Path, title: str, summary: Scores, classes: Classes, commands: ModelCommands) -> None:
     """Write the report atomically.
 
     Args:
         summary: the result of `summarize_folds`.
+        commands: commands for the dataset.
     """
     folds, pooled = summary["folds"], summary["pooled"]
-    rows = [(name, f"{name}/report.html", scores) for name, scores in folds.items()]
+    facts = VerdictFacts(scores=pooled, split="val", commands=commands, image_scores={})
+    rows = [*((name, f"{name}/report.html", scores) for name, scores in folds.items()), ("all images", "", pooled)]
+    fold_columns: dict[str, Callable[[tuple[str, str, Scores]], Cell]] = {
+        "fold": lambda row: Cell(text=row[0], is_text=True, link=row[1]),
+        "images": lambda row: make_count_cell(row[2]["num_images"]),
+        **{title: partial(_make_fold_cell, key) for key, title in SCORE_TITLES.items()},
+    }
+    names = list(pooled["per_class"])
+    colors = dict(zip(names, map(to_css_color, classes.colors), strict=True))
+    class_columns: dict[str, Callable[[str], Cell]] = {
+        "class": lambda name: Cell(text=name, is_text=True, color=colors[name]),
+        "mean ± std": lambda name: Cell(
+            text=format_spread(summary, "iou", name), value=summary["mean"]["per_class"][name]["iou"]
+        ),
+        **{fold: partial(_make_class_cell, scores) for fold, scores in folds.items()},
+        "all images": partial(_make_class_cell, pooled),
+        "pixels": lambda name: make_count_cell(pooled["per_class"][name]["pixels"]),
+    }
     values = {
         "title": title,
         "num_images": pooled["num_images"],
+        "num_folds": len(folds),
+        "verdict": judge(facts),
         "cards": [(title, format_spread(summary, key), "") for key, title in SCORE_TITLES.items()],
-        "columns": list(SCORE_TITLES.values()),
-        "folds": list(folds),
-        "fold_rows": [
-            {
-                "name": name,
-                "link": link,
-                "images": scores["num_images"],
-                "cells": [format_percent(scores.get(key)) for key in SCORE_TITLES],
-            }
-            for name, link, scores in (*rows, ("all images", None, pooled))
-        ],
-        "class_rows": [
-            {
-                "name": name,
-                "color": to_css_color(color),
-                "spread": format_spread(summary, "iou", name),
-                "cells": [format_percent(scores["per_class"][name]["iou"]) for scores in (*folds.values(), pooled)],
-                "pixels": f"{pooled['per_class'][name]['pixels']:,}",
-            }
-            for name, color in zip(classes.names, classes.colors, strict=True)
-        ],
+        "folds": build_table(fold_columns, rows),
+        "classes": build_table(class_columns, names),
         "confusion": build_confusion_table(classes, np.array(pooled["confusion"])),
     }
     write_atomically(path, render_page("cross_validation_report.html.jinja", values))
+
+
+def _make_fold_cell(key: str, row: tuple[str, str, Scores]) -> Cell:
+    return make_score_cell(row[2].get(key))
+
+
+def _make_class_cell(scores: Scores, name: str) -> Cell:
+    return make_score_cell(scores["per_class"][name]["iou"])
 
 
 def format_spread(summary: Scores, key: str, class_name: str | None = None) -> str:

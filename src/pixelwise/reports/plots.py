@@ -1,7 +1,9 @@
-"""Training curves as inline SVG."""
+"""Training curves as inline SVG in the colors of the page, light or dark."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, Literal
 
 import matplotlib
@@ -10,6 +12,16 @@ from matplotlib.figure import Figure
 
 Curve = tuple[Sequence[float], Sequence[float], str, str]
 """x, y, color, and a label or "". Curves with a label have markers and values between 0 and 1."""
+
+COLORS = {
+    "currentColor": "#010200",
+    "var(--pale)": "#010201",
+    "var(--blue)": "#010202",
+    "var(--orange)": "#010203",
+    "var(--green)": "#010204",
+    "var(--violet)": "#010205",
+}
+"""Color of the page → its stand-in for Matplotlib, which knows no CSS variables."""
 
 MAX_POINTS = 600
 """Largest number of points of a curve: about one per pixel."""
@@ -23,40 +35,43 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes
     scale, key = (60, "seconds") if x_axis == "minutes" else (1, "step")
     steps = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "val" in line]
+    pale, blue, orange, green, violet = (
+        COLORS[f"var(--{name})"] for name in ("pale", "blue", "orange", "green", "violet")
+    )
     charts = []
     if len(steps) > 1:
         x, losses, rates = (thin([line[name] for line in steps]) for name in (key, "loss", "lr"))
         x = [value / scale for value in x]
-        charts.append(
-            plot_chart("Training loss", [(x, losses, "#c9d6e8", ""), (x, smooth(losses), "#2f6db5", "")], x_axis)
-        )
+        charts.append(plot_chart("Training loss", [(x, losses, pale, ""), (x, smooth(losses), blue, "")], x_axis))
         if x_axis == "steps":
-            charts.append(plot_chart("Learning rate", [(x, rates, "#7a5aa8", "")], x_axis))
+            charts.append(plot_chart("Learning rate", [(x, rates, violet, "")], x_axis))
     if evaluations:
         x = [line[key] / scale for line in evaluations]
-        titles = {"mean_iou": ("#d9602b", "mean IoU"), "global_accuracy": ("#3a8a5f", "global accuracy")}
         curves: list[Curve] = [
             (x, [line["val"][name] or 0.0 for line in evaluations], color, label)
-            for name, (color, label) in titles.items()
+            for name, color, label in (("mean_iou", orange, "mean IoU"), ("global_accuracy", green, "global accuracy"))
         ]
         charts.append(plot_chart("Validation", curves, x_axis))
     return charts
 
 
 def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
-    """Plot curves in one SVG element without a background."""
+    """Plot curves in one SVG element without a background, in the colors of the page."""
+    ink = COLORS["currentColor"]
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "pixelwise",
         "font.family": "sans-serif",
-        "font.size": 10,
+        "font.size": 9,
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
+        **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), ink),
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.6, 2.9))
-        axes = figure.add_axes((0.1, 0.16, 0.86, 0.68))  # a computed layout would take as long as the drawing
+        figure = Figure(figsize=(4.2, 2.5))
+        axes = figure.add_axes((0.12, 0.18, 0.85, 0.7))  # a computed layout would take as long as the drawing
         for x, y, color, label in curves:
-            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=4)
-        axes.set_title(title, loc="left", fontsize=11)
+            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=3)
+        axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel(x_label)
         axes.ticklabel_format(axis="y", scilimits=(-2, 4))
         axes.grid(alpha=0.25)
@@ -67,7 +82,12 @@ def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    text = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", text)  # of groups: a page would have them several times
+    text = re.sub(r" font-family: [^;\"]*;", "", text)  # the font of the page
+    for color, stand_in in COLORS.items():
+        text = text.replace(stand_in, color)
+    return text
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -7,21 +7,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pixelwise.data.classes import Classes, Color, mask_values
+from pixelwise.data.classes import Classes, mask_values
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
 from pixelwise.data.sample_stats import find_suspects
-from pixelwise.data.visualization import blend_colors, colorize_labels, to_data_uri, to_display_image
+from pixelwise.data.visualization import (
+    blend_colors,
+    choose_error_color,
+    colorize_labels,
+    mark_pixels,
+    to_data_uri,
+    to_display_image,
+)
 from pixelwise.errors import DataError
 from pixelwise.files import READ_ERRORS
 
 MAX_SIDE = 256
 MAX_CHARACTERS = 12_000
 """Largest length of a picture as a data URI, which bounds the size of a page."""
-UNLISTED_COLOR: Color = (255, 0, 200)
-"""Marks pixels whose value belongs to no class; hardly any class has this color."""
-
 _ENCODINGS = ((MAX_SIDE, 82), (MAX_SIDE, 60), (192, 50), (128, 40), (96, 20))
 """Side and quality, tried in order until a picture has at most `MAX_CHARACTERS`."""
 
@@ -62,6 +66,7 @@ class _SmallMask:
     """(h, w, 3) uint8."""
     present: frozenset[int] = frozenset()
     """Labels in the mask at full size."""
+    background: int | None = None
     unlisted: Array | None = None
     """(h, w) bool, if the mask has unlisted pixels."""
 
@@ -70,7 +75,7 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     """Draw the image, and the mask over the image; if their sizes differ, the mask only."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
     mask = _read(dataset, sample.mask_path, lambda: dataset.read_mask(sample))
-    picture = image if isinstance(image, str) else _draw_image(image)
+    picture = image if isinstance(image, str) else draw_image(image)
     if isinstance(mask, str):
         panels = (_make_panel("image", picture), _make_panel("mask", mask))
         return _make_thumbnail(dataset, sample.image_path, image, panels)
@@ -78,9 +83,9 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
         second = _make_panel(f"mask, {_format_size(mask)}", small.colors)
     else:
-        overlay = blend_colors(picture, small.labels, small.colors, 0.6)
-        if small.unlisted is not None:
-            overlay[small.unlisted] = UNLISTED_COLOR
+        overlay = blend_colors(picture, small.labels, small.colors, 0.6, small.background)
+        if small.unlisted is not None and dataset.resolved_classes is not None:
+            overlay = mark_pixels(overlay, small.unlisted, choose_error_color(dataset.resolved_classes))
         second = _make_panel("mask over the image", overlay)
     return _make_thumbnail(dataset, sample.image_path, image, (_make_panel("image", picture), second), small)
 
@@ -89,7 +94,7 @@ def draw_file(dataset: Dataset, path: Path, *, is_mask: bool) -> Thumbnail:
     """Draw an image without a mask, or a mask without an image."""
     pixels = _read(dataset, path, lambda: read_mask(path) if is_mask else decode_image(path).pixels)
     small = None if isinstance(pixels, str) or not is_mask else _draw_mask(pixels, dataset.resolved_classes)
-    picture = small.colors if small else pixels if isinstance(pixels, str) else _draw_image(pixels)
+    picture = small.colors if small else pixels if isinstance(pixels, str) else draw_image(pixels)
     return _make_thumbnail(dataset, path, pixels, (_make_panel("mask" if is_mask else "image", picture),), small)
 
 
@@ -127,18 +132,19 @@ def _format_size(pixels: Array) -> str:
     return f"{pixels.shape[1]} × {pixels.shape[0]}"
 
 
-def _shrink(pixels: Array, interpolation: int = cv2.INTER_AREA) -> Array:
-    """Shrink to at most `MAX_SIDE`; INTER_NEAREST does not mix values."""
+def shrink(pixels: Array, side: int, interpolation: int = cv2.INTER_AREA) -> Array:
+    """Shrink to at most `side`; INTER_NEAREST does not mix values."""
     height, width = pixels.shape[:2]
-    scale = min(1.0, MAX_SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(pixels, size, interpolation=interpolation)
 
 
-def _draw_image(image: Array) -> Array:
+def draw_image(image: Array, side: int = MAX_SIDE) -> Array:
+    """Draw an image (H, W, C) of any type as (h, w, 3) uint8 of at most `side`."""
     if image.dtype.kind == "f":
         image = find_suspects(image, None)[3]  # values of missing data would take the whole range of grays
-    return _shrink(to_display_image(image))
+    return shrink(to_display_image(image), side)
 
 
 def _draw_mask(mask: Array, classes: Classes | None) -> _SmallMask:
@@ -149,19 +155,20 @@ def _draw_mask(mask: Array, classes: Classes | None) -> _SmallMask:
         labels, unlisted_values = classes.to_labels(mask)
     except DataError:  # colors instead of class ids, which is a finding of its own
         return _draw_mask_as_image(mask)
-    small = _shrink(labels, cv2.INTER_NEAREST)
+    small = shrink(labels, MAX_SIDE, cv2.INTER_NEAREST)
     colors = colorize_labels(small, classes)
     unlisted = None
     if unlisted_values:
         # A small pixel is marked if any of its pixels is unlisted, so that thin lines stay visible.
         is_unlisted = np.isin(mask_values(mask, classes.coding), unlisted_values)
-        unlisted = _shrink(is_unlisted.astype(np.float32)) > 0
-        colors[unlisted] = UNLISTED_COLOR
+        unlisted = shrink(is_unlisted.astype(np.float32), MAX_SIDE) > 0
+        colors = mark_pixels(colors, unlisted, choose_error_color(classes))
         labels = labels[~is_unlisted]
-    return _SmallMask(labels=small, colors=colors, present=frozenset(np.unique(labels).tolist()), unlisted=unlisted)
+    present = frozenset(np.unique(labels).tolist())
+    return _SmallMask(labels=small, colors=colors, present=present, background=classes.background, unlisted=unlisted)
 
 
 def _draw_mask_as_image(mask: Array) -> _SmallMask:
     pixels = mask if mask.ndim == 3 else mask[..., None].astype(np.uint16)  # 16-bit values are stretched
-    colors = _shrink(to_display_image(pixels), cv2.INTER_NEAREST)
+    colors = shrink(to_display_image(pixels), MAX_SIDE, cv2.INTER_NEAREST)
     return _SmallMask(labels=np.zeros(colors.shape[:2], np.uint8), colors=colors)

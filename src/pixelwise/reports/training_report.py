@@ -1,119 +1,109 @@
-"""`report.html`: the data, scores, best and worst predictions, curves and configuration of a training run."""
+"""`report.html`: the evaluation of a run on its validation images, with its curves, choices and notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pixelwise.data.classes import Classes
-from pixelwise.data.dataset import Dataset
+from pixelwise.config import Config
 from pixelwise.data.sample import Sample, Split
-from pixelwise.data.visualization import to_css_color, to_data_uri
-from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.files import write_atomically
-from pixelwise.inference.predictor import Predictor
-from pixelwise.metrics import ConfusionMatrix, mean_iou
-from pixelwise.reports.gallery import draw_panels
-from pixelwise.reports.html import SCORE_TITLES, build_confusion_table, format_percent, render_page
+from pixelwise.progress import format_duration
+from pixelwise.reports.evaluation_report import EvaluationReport, build_evaluation_values
+from pixelwise.reports.html import render_page
 from pixelwise.reports.plots import plot_training
-
-IMAGES_PER_GROUP = 3
-MAX_PICTURE_SIDE = 640
-
-SCORE_EXPLANATIONS = {
-    "mean_iou": "overlap of prediction and truth, averaged over the classes",
-    "global_accuracy": "share of pixels with the right class",
-    "mean_class_accuracy": "share of each class that was found, averaged",
-    "mean_dice": "twice the overlap over the sum of both areas, averaged",
-    "boundary_f1": "boundary pixels within 0.75 % of the image diagonal",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingReport:
-    """The content of the report; every score comes from `counts` or `metrics`."""
+    """The content of the report."""
 
-    title: str
-    dataset: Dataset
+    evaluation: EvaluationReport
+    """The scores on the validation images."""
     splits: Mapping[Split, Sequence[Sample]]
-    class_shares: Sequence[float]
-    """Share of each class among the training pixels."""
-    predictor: Predictor
-    counts: EvaluationCounts
-    """On the validation images."""
-    metrics: Sequence[Mapping[str, Any]]
-    """Lines of metrics.jsonl."""
-    config: str
-    """YAML, with a comment for each automatic choice."""
     notes: Sequence[str]
 
 
 def write_training_report(path: Path, report: TrainingReport) -> None:
     """Write the report atomically."""
-    classes = report.predictor.classes
-    scores = report.counts.compute_scores(classes.names)
+    training = report.evaluation.training
+    assert training is not None
     values = {
-        "report": report,
-        "scores": scores,
-        "cards": [(title, format_percent(scores[key]), SCORE_EXPLANATIONS[key]) for key, title in SCORE_TITLES.items()],
+        **build_evaluation_values(report.evaluation),
         "split_sizes": {name: len(samples) for name, samples in report.splits.items() if samples},
-        "class_rows": _build_class_rows(report, classes, scores["per_class"]),
-        "curves": plot_training(report.metrics, "minutes"),
-        "confusion": build_confusion_table(classes, report.counts.confusion.counts),
-        "groups": {
-            title: [_draw_image(report, classes, sample) for sample in samples]
-            for title, samples in _select_images(report.counts.per_image).items()
-        },
-        "num_parameters": sum(p.numel() for p in report.predictor.module.parameters()),
-        "network": report.predictor.spec.network,
+        "curves": plot_training(training.metrics, "minutes"),
+        "choices": list_choices(training.config),
+        "settings": list_settings(training.config),
+        "notes": report.notes,
     }
     write_atomically(path, render_page("training_report.html.jinja", values))
 
 
-def compute_image_score(confusion: ConfusionMatrix) -> float:
-    """Return the mean IoU of an image, or 0 if it is undefined."""
-    value = mean_iou(confusion.counts)
-    return 0.0 if np.isnan(value) else value
+CHOICES: Mapping[str, tuple[Callable[[Config], str], tuple[str, ...]]] = {
+    "Network": (
+        lambda config: _describe_network(config),
+        ("network.encoder", "network.base_channels", "network.depth", "network.name"),
+    ),
+    "Samples": (
+        lambda config: "{} × {} pixels".format(*reversed(config.data.crop_size)),
+        ("data.crop_size",),
+    ),
+    "Batch": (lambda config: _count(config.training.batch_size, "sample"), ("training.batch_size",)),
+    "Length": (lambda config: _describe_length(config), ("training.steps", "training.budget_seconds")),
+    "Optimizer": (
+        lambda config: f"{config.optimizer.name}, learning rate up to {config.optimizer.lr:g}",
+        ("optimizer.lr", "optimizer.name"),
+    ),
+    "Class weights": (
+        lambda config: config.loss.class_weights.replace("_", " "),
+        ("loss.class_weights",),
+    ),
+}
+"""The six choices that decide most: title → function that describes the value, and the keys with its reasons."""
 
 
-def _build_class_rows(
-    report: TrainingReport, classes: Classes, scores: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def list_choices(config: Config) -> list[tuple[str, str, str]]:
+    """Return title, value and reason of the choices that matter."""
+    choices = []
+    for title, (describe, keys) in CHOICES.items():
+        reasons = dict.fromkeys(config.reasons[key] for key in keys if key in config.reasons)
+        choices.append((title, describe(config), "; ".join(reasons) or "the default"))
+    return choices
+
+
+def list_settings(config: Config) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return each section with key, value and reason of all its settings."""
     return [
-        {
-            "name": name,
-            "color": to_css_color(color),
-            "share": format_percent(share),
-            "bar": 100 * (scores[name]["iou"] or 0),
-            **{key: format_percent(scores[name][key]) for key in ("iou", "accuracy", "dice")},
-            "pixels": f"{scores[name]['pixels']:,}",
-        }
-        for name, color, share in zip(classes.names, classes.colors, report.class_shares, strict=True)
+        (
+            section,
+            [(key, _format_value(value), config.reasons.get(f"{section}.{key}", "")) for key, value in keys.items()],
+        )
+        for section, keys in config.to_dict().items()
     ]
 
 
-def _select_images(per_image: Mapping[Sample, ConfusionMatrix]) -> dict[str, list[Sample]]:
-    """Return the worst, median and best images with labeled pixels, none twice."""
-    labeled = [sample for sample in per_image if per_image[sample].counts.any()]
-    ranked = sorted(labeled, key=lambda sample: compute_image_score(per_image[sample]))
-    count = min(IMAGES_PER_GROUP, -(-len(ranked) // 3))
-    middle = (len(ranked) - count) // 2
-    groups = {
-        "Worst": ranked[:count],
-        "Median": [s for s in ranked[middle : middle + count] if s not in ranked[:count]],
-        "Best": [s for s in ranked[-count:] if s not in ranked[: middle + count]],
-    }
-    return {title: samples for title, samples in groups.items() if samples}
+def _describe_network(config: Config) -> str:
+    network = config.network
+    if network.encoder:
+        weights = {"none": "random weights", "imagenet": "ImageNet weights", "file": "weights from a file"}
+        return f"{network.name} with encoder {network.encoder}, {weights[network.encoder_weights]}"
+    if network.name == "unet":
+        return f"unet, {network.base_channels or 32} channels, depth {network.depth}"
+    return network.name
 
 
-def _draw_image(report: TrainingReport, classes: Classes, sample: Sample) -> dict[str, Any]:
-    image, labels = report.dataset.read(sample)
-    panels = draw_panels(image, labels, report.predictor.predict(image).labels, classes)
-    return {
-        "name": sample.name,
-        "score": format_percent(compute_image_score(report.counts.per_image[sample])),
-        "size": f"{labels.shape[1]} × {labels.shape[0]}",
-        "panels": {title: to_data_uri(picture, MAX_PICTURE_SIDE) for title, picture in panels.items()},
-    }
+def _describe_length(config: Config) -> str:
+    training = config.training
+    if training.steps is not None:
+        return _count(training.steps, "step")
+    return format_duration(training.budget_seconds or 0)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {None: "none", True: "yes", False: "no"}[value]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -107,6 +107,6 @@ def _read_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint(**values)
     except Exception as error:  # damaged bytes make torch.load raise almost anything
         raise DamagedCheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Start a new run."
+            f"{path} cannot be read: it is damaged or incomplete. Restore it, or start a new run."
         ) from error
     raise CheckpointError(f"{path} has format {written_format}, but this version reads {FORMAT}. Start a new run.")

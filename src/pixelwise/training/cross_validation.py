@@ -16,6 +16,7 @@ from typing import Any
 from pixelwise.data.classes import Classes
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.files import write_atomically
+from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.cross_validation_report import summarize_folds, write_folds_report
 from pixelwise.training.results import CrossValidationResult
 from pixelwise.training.run_dir import RunFolder
@@ -98,9 +99,9 @@ class CrossValidation:
         self.scores = dict(sorted(self.scores.items(), key=lambda item: int(item[0].rpartition("-")[2])))
         self.write()
 
-    def write_report(self, classes: Classes) -> None:
+    def write_report(self, classes: Classes, commands: ModelCommands) -> None:
         """Write the page with the scores of all folds."""
-        write_folds_report(self.report, self.path.name, self.summary_scores, classes)
+        write_folds_report(self.report, self.path.name, self.summary_scores, classes, commands)
 
     def make_result(self) -> CrossValidationResult:
         """Return the result of finished folds."""
@@ -130,6 +131,6 @@ def load_cross_validation(path: Path) -> CrossValidation:
         result.scores = dict(values["folds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{result.summary} cannot be read ({error}). Start new folds in another folder."
+            f"{result.summary} does not exist or is damaged. Restore it, or start new folds in another folder."
         ) from error
     return result

@@ -156,7 +156,7 @@ class World:
             below = batch_size // self.size * self.size
             choices = " or ".join(str(size) for size in (below, below + self.size) if size)
             raise InvalidArgumentError(
-                f"a batch of {batch_size} images cannot be divided among {self.size} processes. Use a multiple of "
+                f"A batch of {batch_size} images cannot be divided among {self.size} processes. Use a multiple of "
                 f"{self.size}: --set training.batch_size={choices}."
             )
 

@@ -56,7 +56,7 @@ def require_finite(trainer: Trainer, progress: float) -> None:
     state = trainer.state()
     tensors = [*state["model"].values(), *state["average"].values()]
     if trainer.world.is_first and not are_finite(tensors):
-        raise DivergedError("the weights are NaN or infinite", trainer.num_steps, progress, trainer.config)
+        raise DivergedError("The weights are NaN or infinite", trainer.num_steps, progress, trainer.config)
 
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
@@ -76,7 +76,7 @@ def save_failing_step(trainer: Trainer, run: RunFolder, history: Sequence[StepRe
     first = checkpoint.step if checkpoint else 0
     if first + len(history) != num_steps:
         return ""
-    logger.info(f"the loss is NaN or infinite; replaying {len(history)} steps to save the failing batch")
+    logger.info(f"The loss is NaN or infinite. Replaying {len(history)} steps to save the failing batch")
     # Without a checkpoint, a new trainer has the initial state, and one on the CPU needs no memory of the device.
     state = checkpoint.state if checkpoint else trainer.rebuild_single().rebuild(device=torch.device("cpu")).state()
     trainer = trainer.rebuild_single()
@@ -136,7 +136,10 @@ def load_failing_step(run: str | Path) -> FailingStep:
         values = {name: stored.pop(name) for name in ("step", "progress", "loss")}
         batch = Batch(stored.pop("images"), stored.pop("labels"), stored.pop("pixel_weights"))
     except Exception as error:  # damaged bytes make torch.load raise almost anything
-        raise CheckpointError(f"{folder.diverged} cannot be read ({type(error).__name__}: {error}).") from error
+        raise CheckpointError(
+            f"{folder.diverged} cannot be read: it does not exist or is damaged. Expected the folder of a run whose "
+            f"loss became NaN."
+        ) from error
     channels = batch.images.shape[1]
     network = load_config(folder.config).network
     model = Segmenter(

@@ -1,59 +1,88 @@
 """`live.html`: a page in the run folder that shows a run in progress.
 
-It is written after each evaluation, and in between as long as that takes less than 1 % of the time.
+It is written after each evaluation, and in between as long as that takes less than 1 % of the time. When the run ends,
+the page says how, links to the report and reloads itself no more.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any, Literal
 
 from pixelwise.data.dataset import Dataset
-from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.data.visualization import to_css_color, to_data_uri
+from pixelwise.data.visualization import list_swatches
+from pixelwise.evaluation.evaluate import ScoredImage
 from pixelwise.files import write_atomically
 from pixelwise.progress import format_duration
-from pixelwise.reports.gallery import draw_panels
+from pixelwise.reports.gallery import draw_pictures
 from pixelwise.reports.html import format_percent, render_page
 from pixelwise.reports.plots import plot_training
+from pixelwise.reports.thumbnails import Panel
 from pixelwise.training.run_dir import RunFolder
+from pixelwise.training.signals import INTERRUPTIONS
 
 MAX_SAMPLES = 3
 MAX_SIDE = 480
-"""Largest side of a picture, in pixels; larger images are subsampled by an integer."""
+"""Largest side of a picture, in pixels."""
 RELOAD_SECONDS = 15
 MIN_SECONDS = 30.0
 """Time between two pages without an evaluation."""
 MAX_COST = 0.01
 """Largest fraction of the time that pages without an evaluation may take."""
 
-RunState = Literal["training", "ended", "stopped"]
-STATE_TEXTS: Mapping[RunState, str] = {
-    "training": "Training is running. This page reloads itself.",
-    "ended": "Training has ended. The best model is evaluated; see report.html for the result.",
-    "stopped": "Stopped. Continue the run with --resume.",
+RunState = Literal["training", "scoring", "finished", "interrupted", "failed"]
+STATES: Mapping[RunState, tuple[str, str, str]] = {
+    "training": ("Training", "note", "This page reloads itself."),
+    "scoring": ("Scoring", "note", "Training is over. The best model is being scored; then the report is written."),
+    "finished": ("Finished", "good", "The model is trained and scored."),
+    "interrupted": (
+        "Interrupted",
+        "warning",
+        "The run was stopped by Ctrl-C or a signal. Its last checkpoint is saved.",
+    ),
+    "failed": ("Failed", "error", "The run has ended with an error."),
 }
+"""State → its title, its color and what it means. Only the first two reload the page."""
 
 
 class LivePage:
-    """The page of one run, with its predictions on three validation images."""
+    """The page of one run, with its predictions on three validation images.
 
-    def __init__(self, run: RunFolder, dataset: Dataset, samples: Sequence[Sample]) -> None:
-        self.run, self.dataset = run, dataset
-        self.pictures: dict[Sample, dict[str, str]] = {sample: {} for sample in samples[:MAX_SAMPLES]}
+    As a context manager it ends the page: without an exception the report is linked, else the page says what happened.
+
+    Args:
+        resume_command: Command that continues the run.
+    """
+
+    def __init__(self, run: RunFolder, dataset: Dataset, samples: Sequence[Sample], resume_command: str) -> None:
+        self.run, self.dataset, self.resume_command = run, dataset, resume_command
+        self.pictures: dict[Sample, tuple[Panel, ...]] = dict.fromkeys(samples[:MAX_SAMPLES], ())
         self.pictures_step = 0
+        self.progress = 0.0
+        self.early_stop: str | None = None
+        """Why the run has stopped early, if it has."""
         self.next_time = time.monotonic() + MIN_SECONDS
 
-    def add_image(self, sample: Sample, labels: Array, prediction: Array) -> None:
+    def __enter__(self) -> "LivePage":
+        if self.run.live.exists():  # of the run before it was resumed, which has ended
+            self.write(self.progress)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        state: RunState = "finished" if error is None else "failed"
+        if isinstance(error, INTERRUPTIONS):
+            state = "interrupted"
+        with contextlib.suppress(OSError):  # a full disk has raised an error before
+            self.write(self.progress, state, str(error) if state == "failed" else "")
+
+    def add_image(self, scored: ScoredImage) -> None:
         """Store the pictures of an evaluated image, if the page shows it."""
-        if sample in self.pictures:
-            image, _ = self.dataset.read(sample)
-            step = -(-max(labels.shape) // MAX_SIDE)
-            small, truth, predicted = (pixels[::step, ::step] for pixels in (image, labels, prediction))
-            pictures = draw_panels(small, truth, predicted, self.dataset.classes)
-            self.pictures[sample] = {
-                name: to_data_uri(pictures[name], MAX_SIDE) for name in ("image", "truth", "prediction")
-            }
+        if scored.sample in self.pictures:
+            self.pictures[scored.sample] = draw_pictures(scored, self.dataset.classes, MAX_SIDE)[:3]
 
     def write_if_due(self, progress: float) -> None:
         """Write the page if the last one is old enough; called about once a second."""
@@ -63,30 +92,41 @@ class LivePage:
     def show_evaluation(self, step: int, progress: float) -> None:
         """Write the page after an evaluation."""
         self.pictures_step = step
-        if progress < 1:  # at the end, the last page follows at once
+        if progress < 1:  # at the end, the next page follows at once
             self.write(progress)
 
-    def write(self, progress: float, state: RunState = "training") -> None:
+    def write(self, progress: float, state: RunState = "training", error: str = "") -> None:
         """Write the page atomically."""
         start = time.monotonic()
-        write_atomically(self.run.live, render_page("live_report.html.jinja", self._values(progress, state)))
+        self.progress = progress
+        write_atomically(self.run.live, render_page("live_report.html.jinja", self._values(state, error)))
         now = time.monotonic()
         self.next_time = now + max(MIN_SECONDS, (now - start) / MAX_COST)
 
-    def _values(self, progress: float, state: RunState) -> dict[str, Any]:
+    def _values(self, state: RunState, error: str) -> dict[str, Any]:
         metrics = list(self.run.read_metrics())
         classes = self.dataset.classes
+        title, severity, text = STATES[state]
         return {
             "title": self.run.path.name,
-            "state": STATE_TEXTS[state],
-            "reload_seconds": RELOAD_SECONDS if state == "training" else 0,
-            "progress": progress,
-            "status": describe_status(metrics, progress),
+            "state": state,
+            "state_title": title,
+            "severity": severity,
+            "state_text": text,
+            "early_stop": self.early_stop,
+            "error": error,
+            "report": self.run.report.name,
+            "resume_command": self.resume_command,
+            "reload_seconds": RELOAD_SECONDS,
+            "is_reloading": state in ("training", "scoring"),
+            "written": int(time.time()),
+            "progress": self.progress,
+            "status": describe_status(metrics, self.progress),
             "cards": make_cards(metrics),
             "curves": plot_training(metrics, "steps"),
-            "images": [{"name": s.name, "panels": pictures} for s, pictures in self.pictures.items() if pictures],
+            "images": [{"name": s.name, "pictures": pictures} for s, pictures in self.pictures.items() if pictures],
             "images_step": self.pictures_step,
-            "classes": [(name, to_css_color(color)) for name, color in zip(classes.names, classes.colors, strict=True)],
+            "legend": list_swatches(classes),
         }
 
 

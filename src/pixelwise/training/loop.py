@@ -14,6 +14,7 @@ from pixelwise.training.checkpoint import Checkpoint, compute_checkpoint_interva
 from pixelwise.training.clock import TrainingClock
 from pixelwise.training.distributed import Decision
 from pixelwise.training.divergence import DivergedError, StepRecord, require_finite, save_failing_step
+from pixelwise.training.live_report import LivePage
 from pixelwise.training.metrics_log import MetricsLog, is_out_of_patience
 from pixelwise.training.optimizers import compute_resolution
 from pixelwise.training.resource_errors import step_within_memory
@@ -25,7 +26,14 @@ from pixelwise.training.validation import ScoredModel, estimate_closing_seconds,
 logger = logging.getLogger(__name__)
 
 
-def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resume: bool = False) -> ScoredModel:
+def fit(
+    trainer: Trainer,
+    run: RunFolder,
+    *,
+    deadline: float | None = None,
+    resume: bool = False,
+    page: LivePage | None = None,
+) -> ScoredModel:
     """Train until the steps are taken or the time is used; score the best model and write it into the run folder.
 
     Every process of the run calls it. Ctrl-C and SIGTERM on any of them save a checkpoint and end all.
@@ -36,19 +44,27 @@ def fit(trainer: Trainer, run: RunFolder, *, deadline: float | None = None, resu
         deadline: instant (`time.monotonic`) at which the whole command must have ended, for runs without
             `training.steps`. The final evaluation and the report must fit into that time.
         resume: continue from the last checkpoint of the folder, if there is one.
+        page: the live page of the run, on the first process.
 
     Raises:
         TrainingError: the loss is NaN, the device is out of memory, or a process was lost.
     """
     with SignalGuard() as signals:
-        return TrainingLoop(trainer, run, signals, deadline=deadline, resume=resume).run()
+        return TrainingLoop(trainer, run, signals, deadline=deadline, resume=resume, page=page).run()
 
 
 class TrainingLoop:
     """A run in progress. The first process decides when to evaluate, save and end; all processes do it together."""
 
     def __init__(
-        self, trainer: Trainer, run: RunFolder, signals: SignalGuard, *, deadline: float | None, resume: bool
+        self,
+        trainer: Trainer,
+        run: RunFolder,
+        signals: SignalGuard,
+        *,
+        deadline: float | None,
+        resume: bool,
+        page: LivePage | None,
     ) -> None:
         self.trainer, self.folder, self.signals = trainer, run, signals
         self.config, world = trainer.config.training, trainer.world
@@ -72,7 +88,7 @@ class TrainingLoop:
         self.num_saved_steps = trainer.num_steps
         self.history: list[StepRecord] = []
         """The steps since the last checkpoint."""
-        self.log = MetricsLog(trainer, run, self.clock)
+        self.log = MetricsLog(trainer, run, self.clock, page)
         # The run may be longer now than when its evaluations were counted.
         due = self.count_due_evaluations(self.clock.measure(trainer.num_steps))
         trainer.num_evaluations_done = min(trainer.num_evaluations_done, due)
@@ -205,9 +221,11 @@ def compute_training_seconds(trainer: Trainer, deadline: float | None) -> float:
     """
     budget, before = trainer.config.training.budget_seconds, trainer.seconds_before
     if deadline is None:
-        raise InvalidArgumentError("a run needs training.steps or training.budget_seconds; give --steps or --budget.")
+        raise InvalidArgumentError("A run needs training.steps or training.budget_seconds. Give --steps or --budget.")
     closing = estimate_closing_seconds(trainer)
     left = trainer.world.broadcast_object(deadline - time.monotonic() - closing) - before
     if left <= 0 and not trainer.num_steps:
-        raise InvalidArgumentError(f"the budget of {budget:.0f} s ends before training could start; give more.")
+        raise InvalidArgumentError(
+            f"The budget of {budget:.0f} s ends before training could start. Give a longer budget."
+        )
     return before + max(left, 0.0)

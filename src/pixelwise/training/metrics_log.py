@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelwise.data.io.images import Array
-from pixelwise.data.sample import Sample
+from pixelwise.evaluation.evaluate import ScoredImage
 from pixelwise.progress import report_progress
 from pixelwise.training.clock import TrainingClock
 from pixelwise.training.divergence import DivergedError
@@ -27,17 +26,20 @@ Metrics = Iterable[Mapping[str, Any]]
 
 
 class MetricsLog:
-    """Records losses about once a second, and evaluations; on the first process only, elsewhere it does nothing."""
+    """Records losses about once a second, and evaluations; on the first process only, elsewhere it does nothing.
 
-    def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock) -> None:
-        self.run, self.clock, self.config = run, clock, trainer.config
+    Args:
+        page: the live page of the run, on the first process.
+    """
+
+    def __init__(self, trainer: Trainer, run: RunFolder, clock: TrainingClock, page: LivePage | None = None) -> None:
+        self.run, self.clock, self.config, self.page = run, clock, trainer.config, page
         self.is_active = trainer.world.is_first
         self.losses: list[Tensor] = []
         self.last_time = time.monotonic()
         if not self.is_active:
             return
         run.remove_metrics_after(trainer.num_steps)
-        self.page = LivePage(run, trainer.dataset, trainer.world.own_items(trainer.val_samples))
         self.loggers = open_loggers(run, trainer.config, trainer.num_steps)
 
     def log_step(self, step: int, progress: float, loss: Tensor) -> None:
@@ -60,7 +62,7 @@ class MetricsLog:
         losses = torch.stack(self.losses).cpu()
         if not losses.isfinite().all():
             bad = int((~losses.isfinite()).nonzero()[0])
-            raise DivergedError(f"the loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
+            raise DivergedError(f"The loss is {losses[bad]}", step - len(losses) + bad + 1, progress, self.config)
         mean = float(losses.mean())
         rate = len(losses) * self.config.training.batch_size / seconds
         lr = self.config.optimizer.lr * compute_lr_factor(progress, self.config.schedule)
@@ -70,7 +72,8 @@ class MetricsLog:
         scalars = {f"train/{name}": float(values[name]) for name in ("loss", "lr", "images_per_second")}
         for sink in self.loggers:
             sink.log_scalars(scalars, step)
-        self.page.write_if_due(progress)
+        if self.page:
+            self.page.write_if_due(progress)
         report_progress("train", progress, 1, f"loss {mean:.3f}  {rate:.1f} images/s")
         self.losses, self.last_time = [], time.monotonic()
 
@@ -84,23 +87,27 @@ class MetricsLog:
         scalars = {f"val/{name}": value for name, value in summary.items() if value is not None}
         for sink in self.loggers:
             sink.log_scalars(scalars, step)
-        self.page.show_evaluation(step, progress)
+        if self.page:
+            self.page.show_evaluation(step, progress)
         logger.info(f"step {step} ({progress:.0%}): validation mean IoU {summary['mean_iou'] or 0:.4f}")
         self.last_time = time.monotonic()
 
-    def show_image(self, sample: Sample, labels: Array, prediction: Array) -> None:
+    def show_image(self, scored: ScoredImage) -> None:
         """Show an image of the current evaluation on the live page."""
-        if self.is_active:
-            self.page.add_image(sample, labels, prediction)
+        if self.page:
+            self.page.add_image(scored)
 
     def close(self, progress: float, *, has_ended: bool) -> None:
-        """Close the loggers and write the last page; `has_ended`: the run takes no further step."""
+        """Close the loggers; `has_ended`: the run takes no further step, and its best model is scored next."""
         if not self.is_active:
             return
         with contextlib.suppress(OSError):  # a full disk has raised an error before
-            self.page.write(progress, "ended" if has_ended else "stopped")
             for sink in self.loggers:
                 sink.close()
+            if self.page:
+                self.page.progress = progress
+                if has_ended:
+                    self.page.write(progress, "scoring")
 
 
 def is_out_of_patience(metrics: Metrics, patience: int | None) -> bool:

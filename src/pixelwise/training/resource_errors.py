@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pixelwise.data.loader import Batch
-from pixelwise.errors import CheckpointError, TrainingError
+from pixelwise.errors import CheckpointError, TrainingError, describe_os_error
 from pixelwise.networks.stages import get_encoder_stages
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
@@ -76,7 +76,7 @@ def _double_parts(trainer: Trainer, num_images: int, reason: str) -> None:
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in trainer.model.modules())
     caveat = f" Batch normalization now sees {part_size} images at a time." if has_batch_norm else ""
     logger.warning(
-        f"out of memory on {trainer.device}: each batch of {num_images} images is now divided into "
+        f"Out of memory on {trainer.device}: each batch of {num_images} images is now divided into "
         f"{trainer.num_accumulation_steps} parts of at most {part_size}, with accumulated gradients "
         f"(training.gradient_accumulation_steps={trainer.num_accumulation_steps}).{caveat}"
     )
@@ -94,5 +94,6 @@ def explain_disk_errors(run: RunFolder, how_to_resume: str) -> Iterator[None]:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         fix = "Free disk space" if is_full else "Make it writable"
         raise CheckpointError(
-            f"{path} cannot be written ({error.strerror}). Files saved before are complete. {fix}, then {how_to_resume}"
+            f"{path} cannot be written ({describe_os_error(error)}). Files saved before are complete. {fix}, then "
+            f"{how_to_resume}"
         ) from error

@@ -227,14 +227,14 @@ class Trainer:
             )
             if not is_equal:
                 raise CheckpointError(
-                    f"the training images are not those of the checkpoint (their {name} differs). Restore them, or "
+                    f"The training images are not those of the checkpoint (their {name} differs). Restore them, or "
                     f"start a new run."
                 )
         try:
             self.load_state(checkpoint.state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"the checkpoint does not fit the network of this dataset and config ({error}). Start a new run."
+                "The checkpoint does not fit the network of this dataset and config. Restore both, or start a new run."
             ) from error
         self.num_steps, self.num_evaluations_done = checkpoint.step, checkpoint.evaluations
         self.best_score, self.seconds_before = checkpoint.best_score, checkpoint.seconds

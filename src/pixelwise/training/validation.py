@@ -7,10 +7,11 @@ from typing import Any
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
-from pixelwise.evaluation.evaluate import EvaluationCounts, score_samples
+from pixelwise.evaluation.evaluate import EvaluationCounts, ScoredImage, score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model, save_model
+from pixelwise.reports.gallery import ImageGallery, merge_galleries
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -20,12 +21,7 @@ REPORT_SECONDS = 6.0
 SCORING_RESERVE = 1.25
 """Time reserved for the final evaluation, relative to the estimate from a few images."""
 
-ImageCallback = Callable[[Sample, Array, Array], None]
-"""Receives a sample, its label map and the predicted label map."""
-
-
-def _ignore_image(sample: Sample, labels: Array, prediction: Array) -> None:
-    pass
+ImageCallback = Callable[[ScoredImage], object]
 
 
 def estimate_closing_seconds(trainer: Trainer) -> float:
@@ -37,10 +33,11 @@ def estimate_scoring_seconds(trainer: Trainer) -> float:
     """Estimate the time of the final evaluation, in both precisions, from a few validation images."""
     samples = trainer.val_samples[:3]
     seconds = 0.0
-    for predictor in [trainer.predictor("fp32"), trainer.predictor()]:
+    gallery = ImageGallery(len(trainer.val_samples), trainer.spec.classes)
+    for predictor, on_image in [(trainer.predictor("fp32"), gallery.add), (trainer.predictor(), None)]:
         score_samples(predictor, trainer.dataset, samples[:1], boundaries=False)
         start = time.monotonic()
-        score_samples(predictor, trainer.dataset, samples)
+        score_samples(predictor, trainer.dataset, samples, on_image=on_image)
         per_image = (time.monotonic() - start) / len(samples)
         seconds += per_image * len(trainer.world.own_items(trainer.val_samples))
     return seconds
@@ -52,7 +49,7 @@ def score_validation(
     *,
     boundaries: bool = True,
     report: bool = False,
-    on_image: ImageCallback = _ignore_image,
+    on_image: ImageCallback | None = None,
 ) -> EvaluationCounts:
     """Score all validation images, each process its part; `on_image` and the progress report see this part only."""
     own = score_samples(
@@ -69,15 +66,18 @@ def score_validation(
 def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> EvaluationCounts:
     """Add the counts of parts of `samples`."""
     first, *others = parts
-    confusion, boundary, per_image = first.confusion, first.boundary, dict(first.per_image)
+    confusion, boundary, margins, per_image = first.confusion, first.boundary, first.margins, dict(first.per_image)
     for other in others:
         confusion = confusion + other.confusion
         boundary = boundary + other.boundary if boundary and other.boundary else None
+        margins = margins + other.margins if margins and other.margins else None
         per_image |= other.per_image
-    return EvaluationCounts(confusion, boundary, {sample: per_image[sample] for sample in samples})
+    return EvaluationCounts(
+        confusion, boundary, margins=margins, per_image={sample: per_image[sample] for sample in samples}
+    )
 
 
-def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback = _ignore_image) -> Mapping[str, Any]:
+def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback | None = None) -> Mapping[str, Any]:
     """Score the averaged weights; if the mean IoU is the best so far, write them as the model file."""
     predictor = trainer.predictor()
     counts = score_validation(trainer, predictor, boundaries=False, on_image=on_image)
@@ -94,6 +94,8 @@ class ScoredModel:
 
     predictor: Predictor
     counts: EvaluationCounts
+    gallery: ImageGallery
+    """The pictures of the validation images."""
 
 
 def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
@@ -101,15 +103,17 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     first = trainer.world.is_first
     module, spec = load_model(run.model) if first else (trainer.spec.build(), trainer.spec)
     labels: dict[Sample, Array] = {}
+    gallery = ImageGallery(len(trainer.val_samples), spec.classes)
+
+    def keep(scored: ScoredImage) -> None:
+        labels[scored.sample] = scored.prediction
+        gallery.add(scored)
+
     predictor = replace(trainer.broadcast_predictor(module, "fp32"), spec=spec)
-    counts = score_validation(
-        trainer,
-        predictor,
-        report=True,
-        on_image=lambda sample, _, prediction: labels.__setitem__(sample, prediction),
-    )
+    counts = score_validation(trainer, predictor, report=True, on_image=keep)
+    gallery = merge_galleries(trainer.world.gather(gallery))
     if not first:
-        return ScoredModel(predictor=predictor, counts=counts)
+        return ScoredModel(predictor=predictor, counts=counts, gallery=gallery)
     scores = counts.compute_scores(spec.classes.names)
     names = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "num_images")
     stored = {name: scores[name] for name in names}
@@ -117,7 +121,7 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
         stored["bf16"] = compare_precision(replace(predictor, precision="bf16"), trainer, labels, counts)
     spec = spec.with_scores(stored)
     save_model(run.model, spec, module.state_dict())
-    return ScoredModel(predictor=replace(predictor, spec=spec), counts=counts)
+    return ScoredModel(predictor=replace(predictor, spec=spec), counts=counts, gallery=gallery)
 
 
 def compare_precision(
@@ -126,10 +130,10 @@ def compare_precision(
     """Compare with float32 label maps: the fraction of equal labels, and the difference in mean IoU."""
     equal = total = 0
 
-    def compare(sample: Sample, _: Array, prediction: Array) -> None:
+    def compare(scored: ScoredImage) -> None:
         nonlocal equal, total
-        equal += int((prediction == reference[sample]).sum())
-        total += prediction.size
+        equal += int((scored.prediction == reference[scored.sample]).sum())
+        total += scored.prediction.size
 
     counts = score_samples(predictor, trainer.dataset, list(reference), boundaries=False, on_image=compare)
     names = predictor.classes.names

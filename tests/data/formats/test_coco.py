@@ -383,7 +383,7 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
         (document(images=[]), "images do not exist below"),
         (
             document(images=[image("a.png"), image("b.png")]),
-            "entry 2 of 'images': another entry has the id 1",
+            "entry 2 of 'images': Another entry has the id 1",
         ),
         (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
         (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
@@ -392,17 +392,20 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
             document(*(annotation([SQUARE], image_id=9, id=n) for n in (17, 18))),
             "annotation 17: belongs to image 9, annotation 18: belongs to image 9, which is not listed",
         ),
-        (document(annotation([SQUARE], segments_info=[])), "contains panoptic segments. Use the instances file"),
+        (
+            document(annotation([SQUARE], segments_info=[])),
+            "The file contains panoptic segments. Use the instances file",
+        ),
         (document(categories=[{"id": 1, "name": "a"}] * 1 + [{"id": 2, "name": "a"}]), "lists the class 'a' twice"),
         (
             document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
-            "another entry has the id 1, too. Give each its own",
+            "Another entry has the id 1, too. Give each its own",
         ),
         (
             document(categories=[{"id": 1}]),
             "category 1: 'name' is missing. Expected a text. Export",
         ),
-        (document(categories=[None]), "entry 1 of 'categories' is null. Expected an object"),
+        (document(categories=[None]), "Entry 1 of 'categories' is null. Expected an object"),
         ({"images": [], "categories": [], "annotations": []}, "lists no categories"),
         ({"images": [image("a.png")], "categories": CATEGORIES}, "'annotations' is missing"),
     ],
@@ -418,7 +421,8 @@ def test_a_broken_file_is_an_error_with_the_place(tmp_path: Path) -> None:
     path = plant(tmp_path) / "instances.json"
     path.write_text(path.read_text()[:-1] + ",", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"instances.json: is not valid JSON \(line 1, column \d+: .*. Write or export it again"
+        DataError,
+        match=r"instances.json: The file is not valid JSON \(line 1, column \d+: .*. Write or export it again",
     ):
         Dataset.load(tmp_path)
 
@@ -428,7 +432,7 @@ def test_a_damaged_file_with_the_usual_name_is_an_error(tmp_path: Path, name: st
     root = plant(tmp_path, annotation([SQUARE]))
     (root / name).parent.mkdir()
     (root / name).write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"json: is not valid JSON \(line 1"):
+    with pytest.raises(DataError, match=r"json: The file is not valid JSON \(line 1"):
         Dataset.load(root)
 
 
@@ -443,32 +447,32 @@ def test_a_folder_without_such_a_file_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (annotation([SQUARE], 5), r"the category 5 is not among those listed \(7, 3\)"),
-        (annotation([]), "has at most a box, but no segmentation. Draw its outline"),
-        (annotation(None, bbox=[1, 1, 3, 2]), "has at most a box, but no segmentation. Draw its outline"),
-        (annotation([[1, 1], [4, 1], [4, 3]]), "the number of points of a polygon is 1. Expected 3 or more"),
+        (annotation([SQUARE], 5), r"The category 5 is not among those listed \(7, 3\)"),
+        (annotation([]), "It has at most a box, but no segmentation. Draw its outline"),
+        (annotation(None, bbox=[1, 1, 3, 2]), "It has at most a box, but no segmentation. Draw its outline"),
+        (annotation([[1, 1], [4, 1], [4, 3]]), "The number of points of a polygon is 1. Expected 3 or more"),
         (
             annotation([[[1, 1], [4, 1], [4, 3], [1, 3]]]),
-            "point 1 of the polygon is a nested list. Expected",
+            "Point 1 of the polygon is a nested list. Expected",
         ),
         (annotation([SQUARE], iscrowd=2), "'iscrowd' is 2. Expected 0 or 1"),
         (
             annotation([[1, 2, 3, 4]]),
-            "the number of points of a polygon is 2. Expected 3 or more. Draw its area, or remove it",
+            "The number of points of a polygon is 2. Expected 3 or more. Draw its area, or remove it",
         ),
         (annotation([[1, 2, 3, 4, 5, 6, 7]]), "the polygon has an odd number of values, but x and y come in pairs"),
-        (annotation([[1, 2, 3, 4, 5, "x"]]), r"point 3 of the polygon is \[5, 'x'\]. Expected two numbers"),
-        (annotation([[1, 2, 3, 4, 5, None]]), r"point 3 of the polygon is \[5, null\]"),
+        (annotation([[1, 2, 3, 4, 5, "x"]]), r"Point 3 of the polygon is \[5, 'x'\]. Expected two numbers"),
+        (annotation([[1, 2, 3, 4, 5, None]]), r"Point 3 of the polygon is \[5, null\]"),
         (annotation([7]), "the polygon has an odd number of values, but x and y come in pairs"),
         (annotation([SQUARE, 7]), "'segmentation' contains 7. Expected polygons x1, y1, x2, y2, ... or run lengths"),
         (
             annotation({"size": [8, 6], "counts": [48]}),
-            r"the run lengths are for size \[8, 6\], but the image",
+            r"The run lengths are for size \[8, 6\], but the image",
         ),
-        (annotation({"size": [6, 8], "counts": [47]}), "the run lengths do not add up to 48 pixels"),
+        (annotation({"size": [6, 8], "counts": [47]}), "The run lengths do not add up to 48 pixels"),
         (annotation({"size": [6, 8]}), "'counts' is missing"),
-        (annotation({"size": [6, 8], "counts": "0"}), "the run lengths do not add up to 48 pixels"),
-        (annotation({"size": [6, 8], "counts": "P"}), "the run lengths end within a number"),
+        (annotation({"size": [6, 8], "counts": "0"}), "The run lengths do not add up to 48 pixels"),
+        (annotation({"size": [6, 8], "counts": "P"}), "The run lengths end within a number"),
         (annotation({"size": [6, 8], "counts": "P" * 40}), "are not run lengths in COCO's compressed form"),
         (annotation({"size": [6, 8], "counts": "1 2"}), "'1 2' are not run lengths in COCO's compressed form"),
         (annotation({"size": [6, 8], "counts": "é"}), "'é' are not run lengths in COCO's compressed form"),
@@ -488,7 +492,7 @@ def test_an_invalid_annotation_is_an_error_and_a_finding(tmp_path: Path, fault: 
 @pytest.mark.parametrize("size", [(0, 8), (10**9, 10**9), (-6, -8)])
 def test_an_impossible_size_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = Dataset.load(plant(tmp_path, images=[image("a.png", size=size)]))
-    with pytest.raises(DataError, match=r"the size .* \(height x width\) is not between 1 and"):
+    with pytest.raises(DataError, match=r"The size .* \(height x width\) is not between 1 and"):
         dataset.read_mask(dataset.samples[0])
 
 

@@ -127,11 +127,11 @@ def test_images_and_entries_without_a_partner_are_listed(tmp_path: Path) -> None
     [
         (
             polygon("cow"),
-            r"polygon 'cow': the class 'cow' is not among those in annotations.xml \('dog', 'cat'\)",
+            r"polygon 'cow': The class 'cow' is not among those in annotations.xml \('dog', 'cat'\)",
         ),
-        (polygon(points="1,1;2,2"), "shape 1, polygon 'cat': the number of points of a polygon is 2"),
-        (polygon(points="1,1;2"), r"point 2 of 'points' is \['2'\]. Expected two numbers, x and y"),
-        (polygon(points="1,x;2,2"), r"point 1 of 'points' is \['1', 'x'\]"),
+        (polygon(points="1,1;2,2"), "shape 1, polygon 'cat': The number of points of a polygon is 2"),
+        (polygon(points="1,1;2"), r"Point 2 of 'points' is \['2'\]. Expected two numbers, x and y"),
+        (polygon(points="1,x;2,2"), r"Point 1 of 'points' is \['1', 'x'\]"),
         (shape("box", xtl=1), "'ytl' is missing. Expected a number. Export the annotations again"),
         (shape("mask", rle="3, 4", left=1, top=1, width=3, height=2), "do not add up to 6 pixels"),
         (shape("mask", rle="6", left=1, top=1, width=10**6, height=10**6), "is not between 1 and"),
@@ -164,7 +164,7 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (document(image())[:-5], r"annotations\.xml: is not valid XML \(line 4, column \d+: unclosed token\)"),
+        (document(image())[:-5], r"annotations\.xml: The file is not valid XML \(line 4, column \d+: unclosed token\)"),
         (document(image(name="x.png")), r"image 'x\.png' and all others do not exist below"),
         (document(), "images do not exist below"),
         (document(image(), image()), r"a\.png is listed twice, in .* and in .*. Keep one"),

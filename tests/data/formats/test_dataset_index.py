@@ -86,10 +86,10 @@ def test_splits_are_found_by_name() -> None:
 def test_lines_keep_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\n\r\n b c \n")
     assert read_lines(tmp_path / "list.txt") == [(1, "a"), (3, "b c")]
-    with pytest.raises(PathNotFoundError, match=r"none.txt: the file does not exist"):
+    with pytest.raises(PathNotFoundError, match=r"none.txt: The file does not exist"):
         read_lines(tmp_path / "none.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"list.txt: is not UTF-8 text. Save it as UTF-8"):
+    with pytest.raises(DataError, match=r"list.txt: The file is not UTF-8 text. Save it as UTF-8"):
         read_lines(tmp_path / "list.txt")
 
 
@@ -98,7 +98,7 @@ def test_class_names_are_unique(tmp_path: Path) -> None:
     text(path, "road\n\ntraffic light\n")
     assert read_class_names(path) == ["road", "traffic light"]
     text(path, "road\nsky\nroad\n")
-    with pytest.raises(DataError, match=r"names.txt, line 3: the class 'road' is listed twice"):
+    with pytest.raises(DataError, match=r"names.txt, line 3: The class 'road' is listed twice"):
         read_class_names(path)
     text(path, "\n")
     with pytest.raises(DataError, match=r"names.txt lists no classes. Write one name per line"):

@@ -31,7 +31,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PathNotFoundError, match=r"a\.xml: the file does not exist"):
+    with pytest.raises(PathNotFoundError, match=r"a\.xml: The file does not exist"):
         read_xml(tmp_path / "a.xml")
 
 
@@ -42,7 +42,9 @@ def test_xml_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"<a>\n<b></a>", b"<a/><a/>", b"<a>&b;</a>"])
 def test_broken_xml_is_an_error_with_the_place(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"a\.xml: is not valid XML \(line \d, column \d+: .*\). Export it again"):
+    with pytest.raises(
+        DataError, match=r"a\.xml: The file is not valid XML \(line \d, column \d+: .*\). Export it again"
+    ):
         read_xml(write(tmp_path / "a.xml", content))
 
 
@@ -55,7 +57,7 @@ def test_broken_xml_is_an_error_with_the_place(tmp_path: Path, content: bytes) -
     ],
 )
 def test_entities_are_refused_before_they_are_read(tmp_path: Path, declaration: str) -> None:
-    with pytest.raises(DataError, match=r"a\.xml: has a DOCTYPE, which no annotation needs"):
+    with pytest.raises(DataError, match=r"a\.xml: The file has a DOCTYPE, which no annotation needs"):
         read_xml(write(tmp_path / "a.xml", f"{declaration}<a>&b;</a>".encode()))
 
 
@@ -94,14 +96,14 @@ def test_error_places_are_named_from_the_outside_to_the_inside() -> None:
         (get_flag, "1", True),
         (get_flag, 2, "'k' is 2. Expected 0 or 1"),
         (get_list, {"a": 1}, "'k' is an object. Expected a list"),
-        (get_records, [{}, [1, "x", None]], r"entry 2 of 'k' is \[1, 'x', null\]. Expected an object"),
-        (get_records, [[[1]]], "entry 1 of 'k' is a nested list"),
+        (get_records, [{}, [1, "x", None]], r"Entry 2 of 'k' is \[1, 'x', null\]. Expected an object"),
+        (get_records, [[[1]]], "Entry 1 of 'k' is a nested list"),
         (get_integers, ["1", 2.0], [1, 2]),
         (get_integers, [*range(9), "x"], "'k' is a list of 10 values. Expected whole numbers"),
         (get_bytes, "YQ==", b"a"),
         (get_bytes, "?", "'k' is not a text in base64"),
         (get_points, [[1, 2], [3.5, "4"]], [[1, 2], [3.5, 4]]),
-        (get_points, [[1, 2], [3, True, 4]], r"point 2 of 'k' is \[3, true, 4\]. Expected two numbers, x and y"),
+        (get_points, [[1, 2], [3, True, 4]], r"Point 2 of 'k' is \[3, true, 4\]. Expected two numbers, x and y"),
     ],
 )
 def test_typed_values(get: Callable[[Any, str], Any], value: Any, expected: Any) -> None:
@@ -127,7 +129,7 @@ def test_internal_errors_keep_their_type() -> None:
 @pytest.mark.parametrize(("height", "width"), [(0, 1), (1, -1), (100_000, 100_000)])
 def test_sizes_of_no_image_are_refused(height: int, width: int) -> None:
     with pytest.raises(
-        DataError, match=rf"the size {height}x{width} \(height x width\) is not between 1 and .* pixels. Correct it"
+        DataError, match=rf"The size {height}x{width} \(height x width\) is not between 1 and .* pixels. Correct it"
     ):
         parse_size(height, width)
 

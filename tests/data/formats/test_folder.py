@@ -292,12 +292,18 @@ def test_a_folder_of_other_annotations_is_not_one_of_masks(tmp_path: Path, other
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["a.png"], "has no folder 'images'. Put the images into images/"),
-        (["images/a.png"], "contains no mask folder. Name it masks or labels or annotations"),
+        (
+            ["a.png", "Photos/b.png"],
+            r"has no folder 'images'\. Folders with pictures: the folder itself \(1\), Photos \(1\)\. Rename",
+        ),
+        (
+            ["images/a.png"],
+            r"no mask folder\. Folders with pictures: images \(1\)\. Name the folder of the masks masks",
+        ),
         (["train/images/a.png"], "train contains no mask folder"),
         (
             ["images/a.png", "masks/a.png", "labels/a.png"],
-            r"contains several mask folders \(masks, labels\). Choose one with --masks masks, or write 'masks: masks'",
+            r"contains several mask folders \(masks, labels\). Choose one with --masks masks\.",
         ),
     ],
 )
@@ -457,9 +463,11 @@ def test_of_overlapping_classes_the_smaller_is_on_top(tmp_path: Path) -> None:
 def test_masks_of_a_class_have_two_values_and_one_size(tmp_path: Path) -> None:
     masks = {f"{kind}/{n}.png": [[0, 1, 0]] * 2 for kind in ("organ", "lesion") for n in (1, 2)}
     found = write_masks(tmp_path, {**masks, "organ/1.png": [[0, 1, 2]] * 2, "organ/2.png": [[0, 1]]})
-    with pytest.raises(DataError, match=r"organ/1.png: has more than two values, but each class has masks of its own"):
+    with pytest.raises(
+        DataError, match=r"organ/1.png: The mask has more than two values, but each class has masks of its own"
+    ):
         found.reader.read_mask(found.samples[0])
-    with pytest.raises(DataError, match=r"organ/2.png: is 1x2, but 2.png of the same image is 2x3"):
+    with pytest.raises(DataError, match=r"organ/2.png: The mask is 1x2, but 2.png of the same image is 2x3"):
         found.reader.read_mask(found.samples[1])
 
 

@@ -177,7 +177,9 @@ def test_a_named_format_without_files_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("via.json", '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', "is a project of VIA .* as COCO"),
+        ("via.json", '{"a.png1": {"regions": [{"shape_attributes": {}}]}}', "has annotations of VIA .* as COCO"),
+        ("via3.json", '{"view": {"1": {"fid_list": ["1"]}}}', "has annotations of VIA .* as COCO"),
+        ("via.csv", "filename,region_shape_attributes", "has annotations of VIA .* as COCO"),
         (
             "sub/a.json",
             '[{"value": {"polygonlabels": ["cat"]}}]',

@@ -129,7 +129,7 @@ def test_columns_are_found_by_their_names(tmp_path: Path, image: str, label: str
 
 def test_ambiguous_columns_are_an_error(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", [4], label="depth")
-    with pytest.raises(DataError, match=r"the image columns are image, depth, .* Rename them to 'image' and"):
+    with pytest.raises(DataError, match=r"The image columns are image, depth, .* Rename them to 'image' and"):
         Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match=r"the image columns are none"):
@@ -165,7 +165,7 @@ def test_ids_with_gaps_are_mapped(tmp_path: Path) -> None:
     [
         ("[]", "must contain a JSON object"),
         ('{"road": 0}', "must map mask values to names"),
-        ("{", "is not valid JSON .*. Write or export it again"),
+        ("{", "The file is not valid JSON .*. Write or export it again"),
     ],
 )
 def test_a_wrong_id2label_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -201,11 +201,11 @@ def test_shards_without_a_split_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (stored(b"no picture"), "is not an image of a known format"),
-        (stored(b""), "the file is empty"),
-        (stored(None, "b.png"), r"contains only the path b.png. Save the dataset with the bytes"),
-        (stored(None), "contains no image. Save the dataset with the bytes"),
-        (None, "contains no image. Save the dataset with the bytes"),
+        (stored(b"no picture"), "The file is not an image of a known format"),
+        (stored(b""), "The file is empty"),
+        (stored(None, "b.png"), r"The column contains only the path b.png. Save the dataset with the bytes"),
+        (stored(None), "The column contains no image. Save the dataset with the bytes"),
+        (None, "The column contains no image. Save the dataset with the bytes"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path: Path, content: dict[str, Any] | None, message: str) -> None:

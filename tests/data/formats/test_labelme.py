@@ -232,19 +232,22 @@ def test_shapes_without_area_are_an_error(tmp_path: Path, kind: str) -> None:
         ({"points": SQUARE}, r"shape 1, shape null: 'label' is missing"),
         (
             shape("cat", SQUARE[:2]),
-            "shape 1, polygon 'cat': the number of points of a polygon is 2. Expected 3 or more",
+            "shape 1, polygon 'cat': The number of points of a polygon is 2. Expected 3 or more",
         ),
-        (shape("cat", []), "the number of points of a polygon is 0"),  # github.com/wkentaro/labelme/issues/498
-        (shape("cat", [[1, 1]], "rectangle"), "the number of 'points' is 1. Expected 2 or 4"),
+        (shape("cat", []), "The number of points of a polygon is 0"),  # github.com/wkentaro/labelme/issues/498
+        (shape("cat", [[1, 1]], "rectangle"), "The number of 'points' is 1. Expected 2 or 4"),
         (shape("cat", SQUARE, "blob"), "'blob' is not a known type of shape. Draw its area as a polygon"),
         (shape(""), "'label' is ''. Expected a text"),
         (shape(None), "'label' is null. Expected a text"),  # type: ignore[arg-type]
         (shape("cat", [[1, 1], [1, 1]], "circle"), r"radii \(0.0, 0.0\). Expected two numbers above 0"),
-        (shape("cat", SQUARE, "circle"), "the number of 'points' is 4. Expected 2. Draw the shape again"),
+        (shape("cat", SQUARE, "circle"), "The number of 'points' is 4. Expected 2. Draw the shape again"),
         (shape("cat", [[1, 1], [2, 2]], "mask"), "'mask' is missing"),
         (shape("cat", [[1, 1], [2, 2]], "mask", mask="?"), "'mask' is not a text in base64"),
-        (shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()), "mask: is not an image"),
-        (7, "entry 1 of 'shapes' is 7. Expected an object"),
+        (
+            shape("cat", [[1, 1], [2, 2]], "mask", mask=base64.b64encode(b"x").decode()),
+            "mask: The file is not an image",
+        ),
+        (7, "Entry 1 of 'shapes' is 7. Expected an object"),
     ],
 )
 def test_an_invalid_shape_is_an_error_and_a_finding(tmp_path: Path, fault: Any, message: str) -> None:
@@ -279,7 +282,7 @@ def test_renamed_files_that_name_each_other_are_findings(tmp_path: Path) -> None
 def test_a_broken_embedded_image_is_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", document(shape(), imageData="AAAA"))
     dataset = Dataset.load(tmp_path)
-    with pytest.raises(DataError, match=r"a\.json: imageData: is not an image of a known format"):
+    with pytest.raises(DataError, match=r"a\.json: imageData: The file is not an image of a known format"):
         dataset.decode_image(dataset.samples[0])
 
 

@@ -27,16 +27,22 @@ def test_a_missing_channel_is_an_error_when_it_is_read(tmp_path: Path) -> None:
         (tmp_path / f"imagesTr/road_{'ab'[channel]}_{channel:04d}.png").unlink()
     dataset = Dataset.load(tmp_path)
     for sample, name in zip(dataset.samples[1:], ("road_a_0000", "road_b_0001"), strict=True):
-        with pytest.raises(PathNotFoundError, match=rf"imagesTr/{name}.png: the file does not exist"):
+        with pytest.raises(PathNotFoundError, match=rf"imagesTr/{name}.png: The file does not exist"):
             dataset.decode_image(sample)
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (image(3), r"road_c_0001.png: has 3 channels, but an image with one file per channel needs one in each"),
-        (image(1)[1:], r"road_c_0001.png: is 3x6 uint8, but channel 0 of the image is 4x6 uint8 \(height x width\)"),
-        (image(1).astype(np.uint16), r"road_c_0001.png: is 4x6 uint16, but channel 0 .* Save all channels"),
+        (
+            image(3),
+            r"road_c_0001.png: The file has 3 channels, but an image with one file per channel needs one in each",
+        ),
+        (
+            image(1)[1:],
+            r"road_c_0001.png: The file is 3x6 uint8, but channel 0 of the image is 4x6 uint8 \(height x width\)",
+        ),
+        (image(1).astype(np.uint16), r"road_c_0001.png: The file is 4x6 uint16, but channel 0 .* Save all channels"),
     ],
 )
 def test_a_channel_of_another_size_or_type_is_an_error(tmp_path: Path, pixels: Any, message: str) -> None:
@@ -98,8 +104,8 @@ def test_a_file_name_without_a_channel_is_an_error(tmp_path: Path, name: str, me
         ({"file_ending": ".nii.gz"}, "'file_ending' is '.nii.gz', but .* Save each slice of a volume as such a file"),
         ({"file_ending": None}, "'file_ending' is None"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, r"'whole' is a region of several ids, \[1, 2\], but regions"),
-        ({"labels": {"0": "background", "1": "x"}}, "the label '0' has the id 'background'. Use names with ids"),
-        ({"labels": {"a": 1, "b": 1}}, "two of the 'labels' have the same id"),
+        ({"labels": {"0": "background", "1": "x"}}, "The label '0' has the id 'background'. Use names with ids"),
+        ({"labels": {"a": 1, "b": 1}}, "Two of the 'labels' have the same id"),
         ({"labels": ["a"]}, "'labels' must map names to ids"),
         ({"channel_names": {"1": "red"}}, "'channel_names' is {'1': 'red'}. Name each channel"),
         ({"channel_names": {}}, "'channel_names' is {}. Name each channel"),
@@ -112,7 +118,9 @@ def test_invalid_dataset_json_is_an_error(tmp_path: Path, changes: dict[str, Any
         find_pairs(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("[]", "has no keys such as 'labels'")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "The file is not valid JSON"), ("[]", "The file has no keys such as 'labels'")]
+)
 def test_a_dataset_json_of_something_else_is_an_error(tmp_path: Path, content: str, message: str) -> None:
     nnunet(tmp_path)
     text(tmp_path / "dataset.json", content)

@@ -47,7 +47,7 @@ def test_a_class_listed_twice_is_an_error() -> None:
 
 def test_a_class_that_is_not_listed_is_an_error() -> None:
     with pytest.raises(
-        DataError, match=r"the class 'c' is not among those in classes \('a', 'b'\). List it there, or correct"
+        DataError, match=r"The class 'c' is not among those in classes \('a', 'b'\). List it there, or correct"
     ):
         make_classes(HERE, [("a", "a", None), ("b", "b", None)]).get_value("c")
 

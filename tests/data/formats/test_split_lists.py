@@ -9,8 +9,11 @@ import yaml
 
 import pixelwise as pw
 from pixelwise.checks import Finding
+from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import encode_png, write_png
+from pixelwise.data.splits.splits import assign_folds
+from pixelwise.errors import DataError, InvalidArgumentError
 from support.mask_datasets import MASK_DATASETS, image, mask, pairs, text
 from support.shape_datasets import SHAPE_DATASETS
 
@@ -180,7 +183,18 @@ def test_the_first_fold_of_nnunet(tmp_path: Path) -> None:
     assert read_splits(tmp_path) == [
         ("test/e", "test"), ("train/b", "train"), ("train/c", "train"), ("train/d", "train"), ("val/a", "val")
     ]  # fmt: skip
-    assert "of whose 4 folds the first is used: splits_final.json" in get_findings(tmp_path)["split_lists"].message
+    message = get_findings(tmp_path)["split_lists"].message
+    assert "of whose 4 folds the first is used (all by train --folds 4): splits_final.json" in message
+    assignments = assign_folds(Dataset.load(tmp_path), DataConfig(), 4, seed=0)
+    assert [[s.image_path.name[0] for s in a.splits["val"]] for a in assignments] == [["a"], ["b"], ["c"], ["d"]]
+    assert [len(a.splits["train"]) for a in assignments] == [3] * 4
+    assert [s.name for s in assignments[0].splits["test"]] == ["test/e"]
+    with pytest.raises(InvalidArgumentError, match=r"defines 4 folds, but --folds is 3\. Use --folds 4, or remove"):
+        assign_folds(Dataset.load(tmp_path), DataConfig(), 3, seed=0)
+    folds[1]["val"] = ["gone"]
+    text(tmp_path / "splits_final.json", json.dumps(folds))
+    with pytest.raises(DataError, match=r"Fold 2 .* has 4 images for training and 0 for validation"):
+        assign_folds(Dataset.load(tmp_path), DataConfig(), 4, seed=0)
 
 
 def test_a_test_split_without_masks(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_truncated_page_is_named(tmp_path: Path) -> None:
     (finding,) = pw.check(tmp_path).errors
     assert finding.code in ("unreadable_image", "truncated_file")
     assert "images/a.tif" in finding.message
-    assert "the file is truncated" in finding.message
+    assert "The file is truncated" in finding.message
 
 
 def test_pages_of_a_stack_are_split_in_blocks(tmp_path: Path) -> None:

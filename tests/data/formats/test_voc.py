@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats.voc import can_read, find_pairs, voc_color

@@ -99,7 +99,7 @@ def test_a_split_without_any_text_file_is_an_error(tmp_path: Path, split: str) -
     write_text(root / "labels/val/b.txt", "")
     name = {"train": "a", "val": "b"}[split]
     (root / f"labels/{split}/{name}.txt").unlink()
-    fault = rf"none of the 1 images of {split} has a text file with its labels, such as labels/{split}/{name}\.txt"
+    fault = rf"None of the 1 images of {split} has a text file with its labels, such as labels/{split}/{name}\.txt"
     with pytest.raises(DataError, match=fault):
         Dataset.load(root)
     write_text(root / f"labels/{split}/{name}.txt", "")  # the fix
@@ -235,15 +235,15 @@ def test_files_in_no_split_are_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0 0.5 0.5 0.2 0.2", "line 1: a class and 4 numbers are a box, not an outline. Export the dataset for"),
+        ("0 0.5 0.5 0.2 0.2", "line 1: A class and 4 numbers are a box, not an outline. Export the dataset for"),
         ("\n0 0.1 0.1 0.2 0.2 0.3", "line 2: the outline has an odd number of values, but x and y come in pairs"),
-        ("0 0.1 0.1", "line 1: the number of points of a polygon is 1"),
-        ("0", "line 1: the number of points of a polygon is 0"),
+        ("0 0.1 0.1", "line 1: The number of points of a polygon is 1"),
+        ("0", "line 1: The number of points of a polygon is 0"),
         ("0 10 10 40 10 40 30", "line 1: 10 is not a fraction of width or height"),
-        ("0 nan 0 1 0 1 1", "line 1: point 1 of the outline is \\['nan', '0'\\]"),
-        ("7 0 0 1 0 1 1", r"line 1: the class 7 is not among those in data.yaml \(0, 1\)"),
+        ("0 nan 0 1 0 1 1", "line 1: Point 1 of the outline is \\['nan', '0'\\]"),
+        ("7 0 0 1 0 1 1", r"line 1: The class 7 is not among those in data.yaml \(0, 1\)"),
         ("cat 0 0 1 0 1 1", "line 1: 'cat' is not the number of a class"),
-        ("0 0 0 1 0 1 x", r"line 1: point 3 of the outline is \['1', 'x'\]. Expected two numbers"),
+        ("0 0 0 1 0 1 x", r"line 1: Point 3 of the outline is \['1', 'x'\]. Expected two numbers"),
     ],
 )
 def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, message: str) -> None:
@@ -257,13 +257,13 @@ def test_an_invalid_line_is_an_error_and_a_finding(tmp_path: Path, text: str, me
 def test_a_text_file_in_another_encoding_is_a_finding(tmp_path: Path) -> None:
     root = plant(tmp_path / "data")
     (root / "labels/train/a.txt").write_bytes(b"\xe4")
-    assert "a.txt: is not UTF-8 text" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
+    assert "a.txt: The file is not UTF-8 text" in get_finding(run_check(root, tmp_path), "unreadable_mask")["message"]
 
 
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("names: [cat]\ntrain: [a", r"data\.yaml: is not valid YAML"),
+        ("names: [cat]\ntrain: [a", r"data\.yaml: The file is not valid YAML"),
         ("train: images/train\nnames: [cat]\nnc: 2\n", "'names' lists 1 classes, but 'nc' is 2. Make them agree"),
         ("train: images/train\nnames: []\n", "'names' lists no classes. Add their names"),
         ("train: images/train\nnames: 7\n", "'names' is 7. Expected a list of names, or class numbers with names"),

@@ -90,7 +90,7 @@ class Harmful:
 def test_nothing_is_unpickled(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     WRITERS[ending](Path(f"a{ending}"), np.array([[Harmful()] * 2] * 2))
-    with pytest.raises(DataError, match="it holds Python objects, which are not read because they could run code"):
+    with pytest.raises(DataError, match="It holds Python objects, which are not read because they could run code"):
         read_image(Path(f"a{ending}"))
     assert not Path("harmed").exists()
 
@@ -98,13 +98,13 @@ def test_nothing_is_unpickled(tmp_path: Path, ending: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(5), r"the array \(5\) is not an image\. Save it as height x width, or"),
-        (np.float64(3), r"the array \(a single number\) is not"),
-        (np.zeros((0, 4)), r"the array \(0x4\) is not"),
-        (np.zeros((2, 3, 9, 9)), r"the array \(2x3x9x9\) is not"),
-        (np.zeros((9, 9), complex), r"the array holds complex128\. Save numbers"),
-        (np.full((9, 9), "a"), r"the array holds <U1\. Save numbers"),
-        (np.zeros((9, 9), "i4,f4"), r"the array holds \[.*\. Save numbers"),
+        (np.zeros(5), r"The array \(5\) is not an image\. Save it as height x width, or"),
+        (np.float64(3), r"The array \(a single number\) is not"),
+        (np.zeros((0, 4)), r"The array \(0x4\) is not"),
+        (np.zeros((2, 3, 9, 9)), r"The array \(2x3x9x9\) is not"),
+        (np.zeros((9, 9), complex), r"The array holds complex128\. Save numbers"),
+        (np.full((9, 9), "a"), r"The array holds <U1\. Save numbers"),
+        (np.zeros((9, 9), "i4,f4"), r"The array holds \[.*\. Save numbers"),
     ],
 )
 def test_other_arrays_are_an_error(tmp_path: Path, array: Array, message: str) -> None:
@@ -115,7 +115,7 @@ def test_other_arrays_are_an_error(tmp_path: Path, array: Array, message: str) -
 
 def test_several_arrays_are_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=NOISE, mask=IDS)
-    with pytest.raises(DataError, match=r"a\.npz: it holds 2 arrays \(image, mask\)\. Save one array per file"):
+    with pytest.raises(DataError, match=r"a\.npz: It holds 2 arrays \(image, mask\)\. Save one array per file"):
         read_image(tmp_path / "a.npz")
     for write in (lambda path, **found: scipy.io.savemat(path, found), write_mat_7_3):
         write(tmp_path / "a.mat", image=NOISE, mask=IDS)
@@ -156,17 +156,17 @@ def claim(path: Path, shape: tuple[int, ...]) -> bytes:
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(claim(path, (60_000, 60_000)))
-    with pytest.raises(DataError, match=r"a\.npy: the image has more than 178,956,970 pixels"):
+    with pytest.raises(DataError, match=r"a\.npy: The image has more than 178,956,970 pixels"):
         read_image(path)
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("image.npy", claim(path, (10_000, 10_000, 100)))
-    with pytest.raises(DataError, match=r"a\.npz: the array has more than 2 GB\. Save its images as single files"):
+    with pytest.raises(DataError, match=r"a\.npz: The array has more than 2 GB\. Save its images as single files"):
         read_image(tmp_path / "a.npz")
     with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
         file.create_dataset("image", (100, 10_000, 10_000), np.uint8, chunks=True)
     content = (tmp_path / "a.mat").read_bytes()
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512, b" ") + content[512:])
-    with pytest.raises(DataError, match=r"a\.mat: the array has more than 2 GB"):
+    with pytest.raises(DataError, match=r"a\.mat: The array has more than 2 GB"):
         read_image(tmp_path / "a.mat")
 
 
@@ -176,7 +176,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     bomb = zlib.compress(bytes(1 << 27))
     element = np.array([15, len(bomb)], "<u4").tobytes() + bomb
     (tmp_path / "a.mat").write_bytes((tmp_path / "a.mat").read_bytes() + element)
-    with pytest.raises(DataError, match=r"a\.mat: its variables have more than 0 GB"):
+    with pytest.raises(DataError, match=r"a\.mat: Its variables have more than 0 GB"):
         read_image(tmp_path / "a.mat")
 
 

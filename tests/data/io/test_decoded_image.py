@@ -47,11 +47,11 @@ def test_other_short_numbers_keep_each_value_as_float32(dtype: type) -> None:
 def test_long_integers_must_fit(dtype: type) -> None:
     assert convert_dtype(np.array([2**24, 1], dtype)).tolist() == [2**24, 1]
     with pytest.raises(
-        DataError, match=r"pixels reach 16777217, but are exact only up to 16777216\. Save them as float32"
+        DataError, match=r"Pixels reach 16777217, but are exact only up to 16777216\. Save them as float32"
     ):
         convert_dtype(np.array([2**24 + 1], dtype))
     if dtype != np.uint32:
-        with pytest.raises(DataError, match="pixels reach 16777217"):
+        with pytest.raises(DataError, match="Pixels reach 16777217"):
             convert_dtype(np.array([-(2**24) - 1], dtype))
 
 
@@ -63,7 +63,7 @@ def test_doubles_are_rounded() -> None:
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
 def test_values_that_are_not_finite_are_an_error_in_a_window(dtype: type) -> None:
-    with pytest.raises(DataError, match=f"pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bits, or as float"):
+    with pytest.raises(DataError, match=f"Pixels are {np.dtype(dtype)}. Save the image with 8 or 16 bits, or as float"):
         convert_dtype(np.zeros((2, 2), dtype))
 
 
@@ -184,7 +184,7 @@ def test_a_constant_alpha_channel_is_dropped() -> None:
     gray = np.full((2, 3, 2), 9, np.uint8)
     assert stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))]).pixels.shape == (2, 3, 1)
     gray[0, 0, 1] = 8
-    with pytest.raises(DataError, match=r"^a\.png: the alpha channel varies"):
+    with pytest.raises(DataError, match=r"^a\.png: The alpha channel varies"):
         stack_channels([("a.png", DecodedImage(pixels=gray, alpha=True))])
 
 
@@ -204,7 +204,7 @@ def test_alpha_of_0_is_missing_if_it_is_declared() -> None:
     stored = np.array([[[1, 2, 0], [5, 6, 255], [7, 8, 9]]], np.uint8)
     image = DecodedImage(pixels=stored, alpha=True)
     with pytest.raises(
-        DataError, match=r"Write 'nodata: alpha' into dataset.yaml .* or 'channels: 3' if alpha is data"
+        DataError, match=r"write this into dataset.yaml .*'nodata: alpha' if .* or 'channels: 3' if alpha is data"
     ):
         image.find_missing(None)
     pixels, missing = image.find_missing(None, Nodata(alpha=True))

@@ -100,14 +100,14 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 70)
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
-    with pytest.raises(DataError, match=r"a\.dcm: the image has more than 70 pixels. Cut it into tiles"):
+    with pytest.raises(DataError, match=r"a\.dcm: The image has more than 70 pixels. Cut it into tiles"):
         read_image(path)
 
 
 def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DataError, match=r"a\.dcm: cannot be decoded"):
+    with pytest.raises(DataError, match=r"a\.dcm: The file cannot be decoded"):
         read_image(path)
 
 
@@ -115,6 +115,7 @@ def test_missing_pydicom_is_an_error_with_the_extra(tmp_path: Path, monkeypatch:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(
-        DataError, match=r'a\.dcm: DICOM needs pydicom, which is not installed; pip install "pixelwise\[dicom\]"'
+        DataError,
+        match=r'a\.dcm: DICOM needs pydicom, which is not installed. Install it: pip install "pixelwise\[dicom\]"',
     ):
         read_image(path)

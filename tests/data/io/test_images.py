@@ -113,10 +113,10 @@ def test_alpha(tmp_path: Path, ending: str, dtype: type, channels: int) -> None:
 
     write()
     assert decode_image(path).alpha
-    with pytest.raises(DataError, match=f"the alpha channel varies.* or 'channels: {channels}' if alpha"):
+    with pytest.raises(DataError, match=f"The alpha channel varies.* or 'channels: {channels}' if alpha"):
         read_image(path)
     np.testing.assert_array_equal(read_image(path, channels), pixels)
-    with pytest.raises(DataError, match=r"the mask's alpha channel varies\. Save masks without alpha"):
+    with pytest.raises(DataError, match=r"The mask's alpha channel varies\. Save masks without alpha"):
         read_mask(path)
     pixels[..., -1] = 77
     write()
@@ -154,7 +154,7 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", picture, transparency=bytes([255, 255, 255]))
     assert_image(path, palette[indices])
     save(path, picture, transparency=bytes([0, 255, 255]))
-    with pytest.raises(DataError, match="the alpha channel varies"):
+    with pytest.raises(DataError, match="The alpha channel varies"):
         read_image(path)
     assert_mask(path, indices)
 
@@ -311,9 +311,9 @@ def test_a_tiff_mask_of_another_type_holds_ids(tmp_path: Path, dtype: type) -> N
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.full(SIZE, 2**60, np.int64), "the mask contains 1152921504606846976. Save class ids between"),
-        (np.full((*SIZE, 3), 256, np.uint16), "the mask contains 256. Save colors between 0 and 255"),
-        (np.zeros((*SIZE, 4), np.uint8), "the mask has 4 channels. Save class ids in one channel"),
+        (np.full(SIZE, 2**60, np.int64), "The mask contains 1152921504606846976. Save class ids between"),
+        (np.full((*SIZE, 3), 256, np.uint16), "The mask contains 256. Save colors between 0 and 255"),
+        (np.zeros((*SIZE, 4), np.uint8), "The mask has 4 channels. Save class ids in one channel"),
     ],
 )
 def test_pixels_that_are_not_a_mask_are_an_error(tmp_path: Path, pixels: Array, message: str) -> None:
@@ -383,14 +383,14 @@ def test_a_stack_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PathNotFoundError, match=r"a\.png: the file does not exist"):
+    with pytest.raises(PathNotFoundError, match=r"a\.png: The file does not exist"):
         read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask, decode_image])
 def test_an_empty_file_is_an_error(tmp_path: Path, read: Any) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"a\.png: the file is empty. Replace or remove it"):
+    with pytest.raises(DataError, match=r"a\.png: The file is empty. Replace or remove it"):
         read(tmp_path / "a.png")
 
 
@@ -403,7 +403,10 @@ def test_a_foreign_file_is_an_error(tmp_path: Path, content: bytes) -> None:
     """By its content, also where Pillow would know it: EPS would run another program."""
     (tmp_path / "a.png").write_bytes(content)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.png: is not an image of a known format \(PNG, .*. Replace"):
+        with pytest.raises(
+            DataError,
+            match=r"a\.png: The file is not an image of a known format \(PNG, .*. Replace",
+        ):
             read(tmp_path / "a.png")
 
 
@@ -458,7 +461,7 @@ def test_too_many_pixels_are_refused_before_decoding(
     path = tmp_path / "a"
     path.write_bytes(encode(ending, np.zeros((10, 11, 3), np.uint8)))
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"/a: the image has more than 100 pixels. Cut it into tiles"):
+        with pytest.raises(DataError, match=r"/a: The image has more than 100 pixels. Cut it into tiles"):
             read(path)
 
 
@@ -496,7 +499,9 @@ def test_bytes_are_read_as_files_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [decode_image_bytes, read_mask_bytes])
-@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"no image", "is not an image")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "The file is empty"), (b"no image", "The file is not an image")]
+)
 def test_errors_of_bytes_have_their_name(read: Any, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=f"^a.tar: 1.png: {message}"):
         read(content, "a.tar: 1.png")
@@ -520,14 +525,14 @@ def test_the_size_of_an_image_of_many_bands(tmp_path: Path) -> None:
 
 def test_the_size_of_a_file_that_is_not_an_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"text")
-    with pytest.raises(DataError, match=r"a\.png: is not an image of a known format"):
+    with pytest.raises(DataError, match=r"a\.png: The file is not an image of a known format"):
         read_size(tmp_path / "a.png")
 
 
 def test_the_bytes_of_an_image_are_decoded_as_its_file(tmp_path: Path) -> None:
     path = save_png(tmp_path / "a.png", noise(3))
     np.testing.assert_array_equal(decode_image_bytes(path.read_bytes(), "x").pixels, read_image(path))
-    with pytest.raises(DataError, match=r"^a part of a file: is not an image of a known format"):
+    with pytest.raises(DataError, match=r"^a part of a file: The file is not an image of a known format"):
         decode_image_bytes(b"text", "a part of a file")
 
 

@@ -116,7 +116,7 @@ def test_netpbm_of_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [b"P5 12 8 0\n", b"P5 12 8 70000\n"])
 def test_netpbm_with_an_impossible_depth_is_an_error(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "a.pgm").write_bytes(header + bytes(200))
-    with pytest.raises(DataError, match=r"a\.pgm: its largest value is \d+, but must be 1 to 65535"):
+    with pytest.raises(DataError, match=r"a\.pgm: Its largest value is \d+, but must be 1 to 65535"):
         read_image(tmp_path / "a.pgm")
 
 
@@ -260,7 +260,7 @@ def test_too_many_pixels_are_refused_before_decoding(
     path.write_bytes(ENCODERS[ending](np.zeros((64, 65, 3), np.uint8)))
     monkeypatch.setattr("pixelwise.data.io.decoded_image.MAX_PIXELS", 64 * 64)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 32)
-    with pytest.raises(DataError, match=rf"/a{ending}: the image has more than 4,096 pixels. Cut it into tiles"):
+    with pytest.raises(DataError, match=rf"/a{ending}: The image has more than 4,096 pixels. Cut it into tiles"):
         read_image(path)
 
 

@@ -68,7 +68,7 @@ def test_nan_as_nodata(tmp_path: Path, text: str) -> None:
     pixels[3, 4] = np.nan
     read = read_image(save(tmp_path / "a.tif", pixels, nodata=text))
     np.testing.assert_allclose(read[3, 4], np.nanmean(pixels, (0, 1)), rtol=1e-5)
-    with pytest.raises(DataError, match=r"b\.tif: the image contains 2 NaN or infinite values. If they mark"):
+    with pytest.raises(DataError, match=r"b\.tif: The image contains 2 NaN or infinite values. If they mark"):
         read_image(save(tmp_path / "b.tif", pixels))
 
 
@@ -79,7 +79,7 @@ def test_files_without_nodata_have_none(tmp_path: Path) -> None:
 
 def test_a_nodata_value_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", scene(2, np.float32), nodata="none")
-    with pytest.raises(DataError, match=r"a\.tif: its nodata value 'none' is not a number. Correct the tag"):
+    with pytest.raises(DataError, match=r"a\.tif: Its nodata value 'none' is not a number. Correct the tag"):
         read_image(path)
 
 
@@ -269,7 +269,7 @@ def test_the_coordinate_system_of_a_world_file_is_in_a_file_of_its_own(tmp_path:
 
 def test_a_world_file_without_six_numbers_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.tfw").write_text("0.5\n0\n0\n")
-    with pytest.raises(DataError, match=r"a\.tfw: is not a world file of six numbers"):
+    with pytest.raises(DataError, match=r"a\.tfw: The file is not a world file of six numbers"):
         read_sidecar(tmp_path / "a.tif")
 
 

@@ -6,8 +6,16 @@ import pytest
 import tifffile
 from PIL import Image
 
+from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import FILE_TYPES, IMAGE_EXTENSIONS
-from pixelwise.data.io.unread_files import ADVICE_OF_EXTENSION, explain_unread, find_companion_arrays
+from pixelwise.data.io.unread_files import (
+    ADVICE_OF_EXTENSION,
+    explain_unread,
+    explain_unread_folder,
+    find_companion_arrays,
+)
+from pixelwise.data.joined_dataset import load_datasets
+from pixelwise.errors import DataError, PathNotFoundError
 
 
 @pytest.mark.parametrize(
@@ -75,3 +83,59 @@ def test_no_type_that_is_read_has_an_advice() -> None:
 )
 def test_arrays_next_to_pictures(names: list[str], companions: list[str]) -> None:
     assert find_companion_arrays(names) == set(companions)
+
+
+def write_zarr(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / ".zgroup").write_text('{"zarr_format": 2}')
+
+
+UNREAD = {
+    "video": ("images/a.mp4", "Save labeled frames of videos as images, for example with ffmpeg: images/a.mp4"),
+    "slide": ("images/a.svs", "Export labeled regions of slides, which only 'pixelwise predict' reads, as TIFF"),
+    "OME-Zarr": ("images/a.zarr", "Export labeled regions of OME-Zarr, which only 'pixelwise predict' reads, as TIFF"),
+    "volume": ("images/a.nii.gz", "Save volumes as TIFF stacks, or each slice as a file: images/a.nii.gz"),
+    "microscopy": ("images/a.czi", "Export microscopy files as OME-TIFF"),
+    "raw photograph": ("a.CR2", "Develop raw photographs"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_a_dataset_of_images_that_training_does_not_read_says_what_to_do(kind: str, tmp_path: Path) -> None:
+    """`predict` reads the first three kinds."""
+    name, advice = UNREAD[kind]
+    path = tmp_path / "data" / name
+    if path.suffix == ".zarr":
+        write_zarr(path)
+    else:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(100))
+    (tmp_path / "data/masks").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "data/masks/a.png")
+    for load in (lambda: Dataset.load(tmp_path / "data"), lambda: load_datasets([tmp_path / "data"])):
+        with pytest.raises(DataError) as raised:
+            load()
+        assert str(raised.value).startswith(f"{tmp_path / 'data'} contains images that training cannot read. {advice}")
+
+
+def test_an_ome_zarr_or_a_file_is_not_a_dataset(tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr")
+    with pytest.raises(DataError, match=r"Export labeled regions of OME-Zarr.*a\.zarr"):
+        Dataset.load(tmp_path / "a.zarr")
+    for name in ("a.mp4", "a.png", "a.dcm"):
+        (tmp_path / name).touch()
+        with pytest.raises(DataError, match=r"is a file\. Give the folder with images/ and masks/"):
+            Dataset.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("url", ["https://example.org/data", "s3://bucket/data"])
+def test_a_url_is_not_a_dataset(url: str) -> None:
+    with pytest.raises(PathNotFoundError, match=r"is a URL, but datasets are read from folders\. Download it"):
+        Dataset.load(url)
+
+
+def test_other_faults_of_a_dataset_are_reported_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "logo.svg").touch()
+    for name in ("a.png", "b.png"):
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    assert explain_unread_folder(tmp_path) == ""

@@ -113,7 +113,7 @@ def test_a_video_that_is_cut_off_is_an_error_that_names_the_frame(
     seen = []
     with (
         opened(path) as video,
-        pytest.raises(DataError, match=rf"{name}: cannot be decoded near frame \d+ \(.*\)"),
+        pytest.raises(DataError, match=rf"{name}: The video cannot be decoded near frame \d+ \(.*\)"),
     ):
         seen += [frame.number for frame in video.frames()]
     assert len(seen) < 20
@@ -128,7 +128,9 @@ def test_a_video_damaged_in_its_middle_is_an_error(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[place + size // 4 : place + size] = b"\xff" * (size - size // 4)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.avi: cannot be decoded near frame (10|11|12) \(Invalid data found"):
+    with pytest.raises(
+        DataError, match=r"a\.avi: The video cannot be decoded near frame (10|11|12) \(Invalid data found"
+    ):
         frames_of(path)
 
 
@@ -140,7 +142,7 @@ def test_a_size_that_changes_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    with pytest.raises(DataError, match=r"a\.mp4: cannot be read as a video \(.*\). Replace or remove it"):
+    with pytest.raises(DataError, match=r"a\.mp4: The file cannot be read as a video \(.*\). Replace or remove it"):
         frames_of(tmp_path / "a.mp4")
     with pytest.raises(DataError, match="cannot be read as a video"), open_video(io.BytesIO(), "empty.mp4"):
         pass
@@ -158,7 +160,7 @@ def test_a_file_with_only_sound_is_an_error(tmp_path: Path) -> None:
 
 def test_a_video_without_frames_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Video, "_decode", lambda video: iter(()))
-    with pytest.raises(DataError, match="the video has no frames"):
+    with pytest.raises(DataError, match="The video has no frames"):
         frames_of(write_film(tmp_path / "a.mp4", 1))
 
 
@@ -182,7 +184,7 @@ def test_colors_that_cannot_be_converted_are_an_error() -> None:
 
     frame = VideoFrame(number=7, ticks=0, duration=0, orientation=1, coded=Odd())
     with pytest.raises(
-        DataError, match=r"frame 7: its colors cannot be converted to RGB \(no way to rgb24\). Convert the video"
+        DataError, match=r"The colors of frame 7 cannot be converted to RGB \(no way to rgb24\). Convert the video"
     ):
         frame.to_array()
 
@@ -235,7 +237,7 @@ class _Packets:
 )
 def test_frames_marked_as_corrupt_are_an_error(packet: bool, frame: bool, reason: str) -> None:
     video = Video(name="a.avi", container=_Packets(packet=packet, frame=frame), stream=None, missing=0)
-    with pytest.raises(DataError, match=rf"a\.avi: cannot be decoded near frame 2 \({reason}\)"):
+    with pytest.raises(DataError, match=rf"a\.avi: The video cannot be decoded near frame 2 \({reason}\)"):
         list(video.frames())
 
 

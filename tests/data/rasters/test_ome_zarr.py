@@ -63,7 +63,7 @@ def test_pixel_types_are_as_for_whole_images(dtype: str, given: str, tmp_path: P
 
 def test_an_unsupported_pixel_type_is_an_error(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels() > 99)
-    with pytest.raises(DataError, match=r"x\.zarr: pixels are bool. Save the image with 8 or 16 bits"):
+    with pytest.raises(DataError, match=r"x\.zarr: Pixels are bool. Save the image with 8 or 16 bits"):
         read(path)
 
 
@@ -74,7 +74,9 @@ def test_only_chunks_of_the_window_are_read(tmp_path: Path) -> None:
             chunk.write_bytes(b"broken")
     corner = (slice(0, TILE), slice(0, TILE))
     np.testing.assert_array_equal(read(path, corner), pixels(1)[corner])
-    with pytest.raises(DataError, match=r"x\.zarr: cannot be decoded in rows 0 to 33, columns 0 to 32. Replace"):
+    with pytest.raises(
+        DataError, match=r"x\.zarr: The image cannot be decoded in rows 0 to 33, columns 0 to 32. Replace"
+    ):
         read(path, (slice(0, TILE + 1), slice(0, TILE)))
 
 
@@ -93,7 +95,9 @@ def test_a_stack_is_refused_with_its_lengths(version: str, tmp_path: Path) -> No
     path = write_zarr(tmp_path / "x.zarr", pixels(), "tczyx", version=version)
     group = zarr.open_group(path)
     group.create_array("s0", shape=(5, 3, 2, 70, 50), dtype="uint8", overwrite=True)
-    with pytest.raises(DataError, match=r"x\.zarr: is a stack of planes \(5 along t, 2 along z\). Save each plane"):
+    with pytest.raises(
+        DataError, match=r"x\.zarr: The image is a stack of planes \(5 along t, 2 along z\). Save each plane"
+    ):
         read(path)
 
 
@@ -104,7 +108,7 @@ def test_axes_without_a_plane_are_an_error(axes: list[str], tmp_path: Path) -> N
     attributes["multiscales"][0]["axes"] = [{"name": name} for name in axes]
     attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"] = []
     (path / ".zattrs").write_text(json.dumps(attributes))
-    expected = rf"x\.zarr: has axes {', '.join(axes)} and an array of \(3, 70, 50\). An image needs y, x and"
+    expected = rf"x\.zarr: The image has axes {', '.join(axes)} and an array of \(3, 70, 50\). An image needs y, x and"
     with pytest.raises(DataError, match=expected):
         read(path)
 
@@ -118,20 +122,23 @@ def test_an_array_without_pixels_is_refused(tmp_path: Path) -> None:
 
 def test_a_plain_array_is_refused(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "x.zarr", shape=(70, 50), dtype="uint8")
-    with pytest.raises(DataError, match=r"x\.zarr: is not an OME-Zarr image, .* has no multiscales. Write it with OME"):
+    with pytest.raises(
+        DataError,
+        match=r"x\.zarr: The folder is not an OME-Zarr image, .* has no multiscales. Write it with OME",
+    ):
         read(tmp_path / "x.zarr")
 
 
 def test_a_group_of_images_names_one(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "x.zarr", mode="w")
     write_zarr(tmp_path / "x.zarr" / "first", pixels())
-    with pytest.raises(DataError, match=r"x\.zarr: is not an OME-Zarr image, .* such as its group 'first'"):
+    with pytest.raises(DataError, match=r"x\.zarr: The folder is not an OME-Zarr image, .* such as its group 'first'"):
         read(tmp_path / "x.zarr")
     np.testing.assert_array_equal(read(tmp_path / "x.zarr" / "first"), pixels())
 
 
 def test_metadata_of_another_version_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"x\.zarr: its metadata is NGFF 0\.3. Save it as 0\.4 or 0\.5"):
+    with pytest.raises(DataError, match=r"x\.zarr: Its metadata is NGFF 0\.3. Save it as 0\.4 or 0\.5"):
         read(write_zarr(tmp_path / "x.zarr", pixels(), version="0.3"))
 
 
@@ -145,7 +152,7 @@ def test_a_folder_that_is_not_a_zarr_is_an_error(broken: str, tmp_path: Path) ->
     else:
         write_zarr(path, pixels())
         (path / ("zarr.json" if broken == "no JSON" else "s0/zarr.json")).write_text("{")
-    with pytest.raises(DataError, match=r"x\.zarr: cannot be read as Zarr. Replace or remove it"):
+    with pytest.raises(DataError, match=r"x\.zarr: The image cannot be read as Zarr. Replace or remove it"):
         read(path)
 
 
@@ -160,7 +167,9 @@ def test_a_zarr_is_recognized_by_its_extension_or_metadata(tmp_path: Path) -> No
 def test_missing_zarr_is_an_error_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zarr(tmp_path / "x.zarr", pixels())
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(InvalidArgumentError, match=r'zarr, which is not installed: pip install "pixelwise\[zarr\]"'):
+    with pytest.raises(
+        InvalidArgumentError, match=r'zarr, which is not installed. Install it: pip install "pixelwise\[zarr\]"'
+    ):
         read(path)
 
 

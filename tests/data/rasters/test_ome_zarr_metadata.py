@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_group_may_describe_no_image(attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("attributes", [described("0.3", image()), {"ome": {"version": "0.6", "multiscales": [{}]}}])
 def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its metadata is NGFF 0\.[36]. Save it as 0\.4 or 0\.5"):
+    with pytest.raises(DataError, match=r"Its metadata is NGFF 0\.[36]. Save it as 0\.4 or 0\.5"):
         parse_multiscale(attributes)
 
 
@@ -73,7 +74,7 @@ def test_another_version_is_an_error(attributes: dict[str, Any]) -> None:
     [{}, {**image(), "datasets": []}, {**image(), "axes": ["y", "x"]}, image(scale(1, 1)), image({"type": "scale"})],
 )
 def test_damaged_metadata_is_an_error(inner: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"its NGFF metadata is invalid or incomplete. Write the image again"):
+    with pytest.raises(DataError, match=r"Its NGFF metadata is invalid or incomplete. Write the image again"):
         parse_multiscale(described("0.4", inner))
 
 
@@ -92,6 +93,13 @@ def test_labels_have_the_georeference_of_the_image(version: str) -> None:
     label = outer["image-label"]
     assert label["colors"][1] == {"label-value": 1, "rgba": [4, 5, 6, 255]}
     assert label["properties"] == [{"label-value": 0, "class": "a"}, {"label-value": 1, "class": "b"}]
+
+
+def test_the_background_of_labels_is_transparent() -> None:
+    source = parse_multiscale(described("0.5", image(scale(1, 1, 1))))
+    assert source is not None
+    attributes = make_label_attributes(source, replace(CLASSES, names=("background", "b")), "x")
+    assert [color["rgba"][3] for color in attributes["ome"]["image-label"]["colors"]] == [0, 255]
 
 
 def test_an_image_at_the_origin_is_not_moved() -> None:

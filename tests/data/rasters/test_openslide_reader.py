@@ -70,7 +70,9 @@ def test_only_tiles_of_the_window_are_read(tmp_path: Path) -> None:
     top = (slice(0, TILE), slice(0, 100))
     with open_slide(path, 3) as slide:
         np.testing.assert_array_equal(slide.read(*top), pixels()[top])
-        with pytest.raises(DataError, match=r"x\.svs: cannot be decoded in rows 0 to 70, columns 0 to 100. Replace"):
+        with pytest.raises(
+            DataError, match=r"x\.svs: The image cannot be decoded in rows 0 to 70, columns 0 to 100. Replace"
+        ):
             slide.read(*ALL)
 
 
@@ -103,10 +105,10 @@ def test_another_slide_has_another_stamp(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_slide_and_a_missing_file_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "x.ndpi"
-    with pytest.raises(PathNotFoundError, match=r"x\.ndpi: the file does not exist"), open_slide(path, 3):
+    with pytest.raises(PathNotFoundError, match=r"x\.ndpi: The file does not exist"), open_slide(path, 3):
         pass
     path.write_bytes(b"no slide")
-    message = r"x\.ndpi: cannot be read as a whole slide. Replace or remove it"
+    message = r"x\.ndpi: The file cannot be read as a whole slide. Replace or remove it"
     with pytest.raises(DataError, match=message), open_slide(path, 3):
         pass
 
@@ -118,7 +120,8 @@ def test_a_missing_package_is_an_error_with_the_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with (
         pytest.raises(
-            InvalidArgumentError, match=rf'{package}, which is not installed: pip install "pixelwise\[{extra}\]"'
+            InvalidArgumentError,
+            match=rf'{package}, which is not installed. Install it: pip install "pixelwise\[{extra}\]"',
         ),
         open_slide(tmp_path / "x.svs", 3),
     ):

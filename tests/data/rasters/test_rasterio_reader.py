@@ -29,7 +29,8 @@ def test_missing_rasterio_is_an_error_with_the_extra(monkeypatch: pytest.MonkeyP
     assert not has_rasterio()
     with (
         pytest.raises(
-            InvalidArgumentError, match=r'rasterio, which is not installed: pip install "pixelwise\[raster\]"'
+            InvalidArgumentError,
+            match=r'rasterio, which is not installed. Install it: pip install "pixelwise\[raster\]"',
         ),
         use_gdal(),
     ):
@@ -164,7 +165,7 @@ def test_a_varying_alpha_is_an_error_unless_it_is_a_channel(tmp_path: Path, monk
     image[39, 29, 3] = 0
     path = write(tmp_path / "x.tif", image, extrasamples=["unassalpha"])
     with (
-        pytest.raises(DataError, match=r"x\.tif: the alpha channel varies\. .* 'channels: 4' if alpha is data"),
+        pytest.raises(DataError, match=r"x\.tif: The alpha channel varies\. .* 'channels: 4' if alpha is data"),
         open_image_file(path, 3),
     ):
         pass
@@ -199,7 +200,7 @@ def test_single_bits_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_an_image_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no image")
     with (
-        pytest.raises(DataError, match=rf"{name}: cannot be read window by window"),
+        pytest.raises(DataError, match=rf"{name}: The image cannot be read window by window"),
         open_image_file(tmp_path / name, 3),
     ):
         pass
@@ -207,7 +208,7 @@ def test_a_file_that_is_not_an_image_is_an_error(name: str, tmp_path: Path) -> N
 
 def test_integers_beyond_float32_are_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", np.full((40, 30), 2**24 + 1, np.int32), photometric="minisblack")
-    with open_image_file(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: pixels reach 16777217"):
+    with open_image_file(path, 1) as raster, pytest.raises(DataError, match=r"x\.tif: Pixels reach 16777217"):
         raster.read(*ALL)
 
 

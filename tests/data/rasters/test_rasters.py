@@ -24,5 +24,7 @@ def test_a_folder_with_zarr_metadata_is_a_zarr(tmp_path: Path) -> None:
 
 
 def test_a_format_without_windows_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"x\.png: cannot be read window by window. Use an image that ends in \.tif"):
+    with pytest.raises(
+        DataError, match=r"x\.png: The image cannot be read window by window. Use an image that ends in \.tif"
+    ):
         find_raster_format(Path("x.png"))

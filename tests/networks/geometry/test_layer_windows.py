@@ -51,12 +51,12 @@ def test_branches_that_agree_count_once():
     [(nn.Conv2d(1, 1, 3, 2, 1), nn.AvgPool2d(2)), (nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))],
 )
 def test_branches_with_different_centers_are_an_error(branches):
-    with pytest.raises(InvalidArgumentError, match="the branches of Parallel have different centers"):
+    with pytest.raises(InvalidArgumentError, match="The branches of Parallel have different centers"):
         get_windows(Parallel(*branches))
 
 
 def test_windows_must_be_square():
-    with pytest.raises(InvalidArgumentError, match=r"a window of \(1, 7\) is not square"):
+    with pytest.raises(InvalidArgumentError, match=r"A window of \(1, 7\) is not square"):
         get_windows(nn.Conv2d(1, 1, (1, 7)))
 
 

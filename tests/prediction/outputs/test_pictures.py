@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from pixelwise.prediction.outputs.pictures import (
     add_legend,
     compute_confidence,
     compute_entropy,
+    draw_overlay,
     encode_confidence,
     encode_entropy,
     encode_labels,
     encode_overlay,
     encode_probabilities,
     encode_probabilities_tiff,
+    get_painted_colors,
 )
-from support.predictions import ABC, COLORS, make_labeled, make_prediction
+from support.predictions import ABC, CELLS, COLORS, make_labeled, make_prediction
 
 
 def test_labels_are_a_palette_png_of_class_indices_in_the_class_colors(tmp_path: Path) -> None:
@@ -82,6 +85,24 @@ def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monk
         assert picture.width == 200
         assert picture.height > 10
         np.testing.assert_array_equal(np.asarray(picture)[:10], overlay_labels(image, labels, ABC))
+
+
+def test_the_background_has_an_empty_swatch() -> None:
+    picture = add_legend(np.zeros((4, 300, 3), np.uint8), [("background", None), ("cell", (255, 0, 0))])
+    swatch = picture[9:22, 4:17]
+    assert (swatch == 255).all(-1).sum() > 100  # white, with a line
+    assert (np.diagonal(np.fliplr(swatch).transpose(2, 0, 1), axis1=1, axis2=2) == 90).all()
+    assert get_painted_colors(CELLS) == [None, *CELLS.colors[1:]]
+
+
+def test_an_overlay_is_drawn_as_asked() -> None:
+    image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
+    labels[:, 15:] = 1
+    faint = draw_overlay(replace(make_labeled(labels), opacity=0.1), image)
+    outline = draw_overlay(replace(make_labeled(labels), overlay_style="outline"), image)
+    assert faint[5, 25].tolist() == [110, 100, 90]
+    assert outline[5, 25].tolist() == [100, 100, 100]
+    assert outline[5, 15].tolist() == COLORS[1]
 
 
 def test_a_legend_is_wrapped_and_never_narrower_than_its_texts() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pixelwise.prediction.outputs.video import (
     read_frame_numbers,
 )
 from support.films import TICK, read_film, scene, write_film
-from support.predictions import ABC, COLORS, make_labeled
+from support.predictions import ABC, CELLS, COLORS, make_labeled
 
 av = pytest.importorskip("av")
 
@@ -27,6 +28,16 @@ av = pytest.importorskip("av")
 def draw(labels: Any, classes: Classes = ABC) -> Any:
     image = np.zeros((*labels.shape, 3), np.uint8)
     return draw_labeled_frame(make_labeled(labels, classes=classes), image)
+
+
+def test_a_frame_is_drawn_as_asked() -> None:
+    labels = np.zeros((80, 80), np.uint8)
+    labels[:, 40:] = 1
+    image = np.full((80, 80, 3), 100, np.uint8)
+    faint = draw_labeled_frame(replace(make_labeled(labels, classes=CELLS), opacity=0.1), image)
+    assert [faint[5, column].tolist() for column in (5, 60)] == [[100, 100, 100], [110, 100, 90]]
+    outline = draw_labeled_frame(replace(make_labeled(labels, classes=CELLS), overlay_style="outline"), image)
+    assert [outline[5, column].tolist() for column in (39, 40, 60)] == [[100] * 3, COLORS[1], [100] * 3]
 
 
 def copy_video(source: Path, target: Path) -> None:
@@ -94,13 +105,13 @@ def test_an_encoding_error_is_an_os_error(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"The labeled video cannot be written \(No such file"):
+    with pytest.raises(OSError, match=r"The labeled video cannot be written \(it does not exist"):
         copy_video(write_film(tmp_path / "a.mp4", 1), tmp_path / "gone" / "b.mp4")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"The labeled video cannot be written .*No space left"):
+    with pytest.raises(OSError, match=r"The labeled video cannot be written .*no space is left"):
         copy_video(write_film(tmp_path / "a.mp4", 5), Path("/dev/full"))
 
 
@@ -148,7 +159,7 @@ def test_a_list_of_frames_has_their_times(tmp_path: Path) -> None:
 def test_another_file_is_not_read_as_a_list_of_frames(tmp_path: Path, text: str | None) -> None:
     if text:
         (tmp_path / "frames.csv").write_text(text)
-    with pytest.raises(DataError, match=r"frames\.csv: The file is not a list of frames .* without --resume"):
+    with pytest.raises(DataError, match=r"frames\.csv: The file is not a list of frames.* without --resume"):
         list(read_frame_numbers(tmp_path / "frames.csv"))
 
 

@@ -21,7 +21,7 @@ from pixelwise.data.formats import (
 )
 from pixelwise.data.formats._documents import read_ends
 from pixelwise.data.formats.dataset_index import DatasetFormat, require_folder
-from pixelwise.errors import DataError, unknown_name
+from pixelwise.errors import DataError, find_name
 
 FORMATS: Mapping[str, DatasetFormat] = {
     "folder": folder,
@@ -41,7 +41,10 @@ FORMATS: Mapping[str, DatasetFormat] = {
 """Format name → module. `folder` is the fallback: many other formats contain its folders, too."""
 
 _EXPORTS: Mapping[str, str] = {
-    '"shape_attributes"': "is a project of VIA (VGG Image Annotator). Export the annotations from VIA as COCO.",
+    **dict.fromkeys(
+        ('"shape_attributes"', "region_shape_attributes", '"fid_list"'),
+        "has annotations of VIA (VGG Image Annotator). Export them from VIA as COCO.",
+    ),
     '"polygonlabels"': "is Label Studio's own JSON. Export the project from Label Studio as 'COCO with images'.",
     '"brushlabels"': "is Label Studio's own JSON. Export the project as 'Brush labels to PNG'.",
     "<bndbox>": "has boxes of objects, but no outlines. Draw the outlines, for example with LabelMe.",
@@ -58,9 +61,7 @@ def detect_format(root: Path, name: str | None = None) -> str:
         DataError: The path is a file, several formats fit, or it has annotations of another format only.
     """
     if name is not None:
-        if name not in FORMATS:
-            raise unknown_name("format", name, FORMATS)
-        return name
+        return find_name("format", name, FORMATS)
     require_folder(root)
     matches = [key for key, dataset_format in FORMATS.items() if key != "folder" and dataset_format.can_read(root)]
     if len(matches) > 1:
@@ -72,7 +73,9 @@ def detect_format(root: Path, name: str | None = None) -> str:
 
 def _find_other_tool(root: Path) -> str | None:
     """Return what an annotation file in a folder is, and which export to choose; None if there is none."""
-    files = (path for pattern in ("*.json", "*.xml", "*/*.json", "*/*.xml") for path in sorted(root.glob(pattern)))
+    files = (
+        path for pattern in ("*.json", "*.xml", "*.csv", "*/*.json", "*/*.xml") for path in sorted(root.glob(pattern))
+    )
     for path in islice(files, 20):
         text = read_ends(path, 65536)
         reason = next((reason for key, reason in _EXPORTS.items() if key in text), None)

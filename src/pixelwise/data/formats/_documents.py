@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.io.decoded_image import MAX_PIXELS, Array
 from pixelwise.errors import DataError
 from pixelwise.files import read_bytes
@@ -34,7 +34,9 @@ def read_xml(path: Path) -> Element:
     """
 
     def refuse_doctype(*_: object) -> None:
-        raise DataError(f"{path}: has a DOCTYPE, which no annotation needs and which can be malicious. Remove it.")
+        raise DataError(
+            f"{path}: The file has a DOCTYPE, which no annotation needs and which can be malicious. Remove it."
+        )
 
     builder = TreeBuilder()
     parser = expat.ParserCreate()
@@ -47,7 +49,7 @@ def read_xml(path: Path) -> Element:
         parser.Parse(read_bytes(path), True)
     except expat.ExpatError as error:
         reason = f"line {error.lineno}, column {error.offset + 1}: {expat.errors.messages[error.code]}"
-        raise DataError(f"{path}: is not valid XML ({reason}). Export it again, or remove it.") from error
+        raise DataError(f"{path}: The file is not valid XML ({reason}). Export it again, or remove it.") from error
     return builder.close()
 
 
@@ -134,7 +136,7 @@ def get_records(record: Any, key: str) -> list[Record]:
     records = get_list(record, key)
     for number, value in enumerate(records, 1):
         if not isinstance(value, Mapping):
-            raise DataError(f"entry {number} of {key!r} is {format_value(value)}. Expected an object. Correct it.")
+            raise DataError(f"Entry {number} of {key!r} is {format_value(value)}. Expected an object. Correct it.")
     return records
 
 
@@ -150,7 +152,7 @@ def get_points(record: Any, key: str, counts: Collection[int] = ()) -> Array:
     if counts and len(points) not in counts:
         expected = " or ".join(map(str, counts))
         raise DataError(
-            f"the number of {key!r} is {len(points)}. Expected {expected}. Draw the shape again, or remove it."
+            f"The number of {key!r} is {len(points)}. Expected {expected}. Draw the shape again, or remove it."
         )
     return points
 
@@ -210,7 +212,7 @@ def parse_points(points: Sequence[Any], name: str) -> Array:
         pair = [parse_number(part) for part in point] if isinstance(point, list | tuple) else []
         if len(pair) != 2 or None in pair:
             raise DataError(
-                f"point {number} of {name} is {format_value(point)}. Expected two numbers, x and y. Draw it again."
+                f"Point {number} of {name} is {format_value(point)}. Expected two numbers, x and y. Draw it again."
             )
         pairs.append(pair)
     return np.array(pairs, float).reshape(-1, 2)
@@ -239,7 +241,7 @@ def parse_size(height: int, width: int) -> Size:
     """Check the size of an image; a wrong one could ask for any amount of memory."""
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise DataError(
-            f"the size {height}x{width} (height x width) is not between 1 and {MAX_PIXELS:,} pixels. Correct it."
+            f"The size {height}x{width} (height x width) is not between 1 and {MAX_PIXELS:,} pixels. Correct it."
         )
     return height, width
 

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from pixelwise.data.class_names import IGNORE_NAMES
-from pixelwise.data.classes import Color, default_colors, ignore_index_for
+from pixelwise.data.classes import ignore_index_for
+from pixelwise.data.colors import Color, choose_colors
 from pixelwise.data.description import DatasetDescription
 from pixelwise.data.formats._documents import format_value, locate_errors
 from pixelwise.data.formats.dataset_index import (
@@ -65,7 +66,7 @@ class ShapeClasses:
         if key not in self.values:
             known = ", ".join(format_value(k) for k in list(self.values)[:12])
             raise DataError(
-                f"the class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
+                f"The class {format_value(key)} is not among those in {self.source.name} ({known}). List it there, or "
                 f"correct the label."
             )
         return self.values[key]
@@ -105,10 +106,9 @@ def make_classes(
     own = [row for row in listed if row[1].lower() in _BACKGROUND_NAMES][:1] or [(None, "background", (0, 0, 0))]
     rows = own + [row for row in listed if row not in own and row[1].lower() not in IGNORE_NAMES]
     ignore_index = ignore_index_for(len(rows))
-    defaults = default_colors(len(rows))
     description = DatasetDescription(
         names=tuple(name for _, name, _ in rows),
-        colors=tuple(color or default for (_, _, color), default in zip(rows, defaults, strict=True))
+        colors=choose_colors([name for _, name, _ in rows], {name: color for _, name, color in rows if color})
         if any(color for _, _, color in rows[1:])
         else None,
         # Above 255 classes, 255 is a class, which only a mapping can express.
@@ -288,7 +288,9 @@ def _match_images(
         if path is None:
             not_found.append(entry)
         elif path in found:
-            raise DataError(f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep one.")
+            raise DataError(
+                f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep only one entry."
+            )
         else:
             found[path] = entry
     unlisted = group_by_name(set(images) - set(found))

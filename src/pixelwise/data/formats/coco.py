@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.formats._documents import (
     Record,
     format_value,
@@ -122,7 +122,7 @@ def _index_by_id(document: Any, key: str) -> dict[str, Record]:
     for number, record in enumerate(get_records(document, key), 1):
         with locate_errors(f"entry {number} of {key!r}"):
             if found.setdefault(get_id(record, "id"), record) is not record:
-                raise DataError(f"another entry has the id {format_value(record['id'])}, too. Give each its own id.")
+                raise DataError(f"Another entry has the id {format_value(record['id'])}, too. Give each its own id.")
     return found
 
 
@@ -159,7 +159,7 @@ def _list_images(
     unlisted: list[str] = []
     for annotation in _get_annotations(document):
         if "segments_info" in annotation:
-            raise DataError("contains panoptic segments. Use the instances file of the same images.")
+            raise DataError("The file contains panoptic segments. Use the instances file of the same images.")
         with locate_errors(_name_annotation(annotation)):
             key = get_id(annotation, "image_id")
         if key in by_image:
@@ -202,7 +202,7 @@ def _parse_shapes(content: _Content, classes: ShapeClasses) -> ImageShapes:
             if key not in categories:
                 known = ", ".join(f"{key:.40}" for key in list(categories)[:12])
                 raise DataError(
-                    f"the category {key:.40} is not among those listed ({known}). List it, or correct the id."
+                    f"The category {key:.40} is not among those listed ({known}). List it, or correct the id."
                 )
             value = classes.get_value(categories[key][0])
             for part in _list_parts(annotation):
@@ -223,7 +223,7 @@ def _list_parts(annotation: Record) -> Sequence[Any]:
     """List the polygons and run lengths of an annotation; some tools write a single polygon without its list."""
     outline = annotation.get("segmentation")
     if outline is None or outline in ([], {}, ""):
-        raise DataError("has at most a box, but no segmentation. Draw its outline, or remove it.")
+        raise DataError("It has at most a box, but no segmentation. Draw its outline, or remove it.")
     is_list = isinstance(outline, list) and parse_number(outline[0]) is None
     parts: Sequence[Any] = outline if is_list else [outline]
     if other := [part for part in parts if not isinstance(part, list | Mapping)]:
@@ -239,7 +239,7 @@ def _decode_runs(runs: Record, size: Size) -> Array:
     """Decode run lengths along the columns to (H, W) bool."""
     if (given := get_integers(runs, "size", 2)) != [*size]:
         raise DataError(
-            f"the run lengths are for size {given}, but the image has {list(size)} (height, width). "
+            f"The run lengths are for size {given}, but the image has {list(size)} (height, width). "
             f"Export the mask again."
         )
     counts = runs.get("counts")
@@ -273,4 +273,4 @@ def _unpack_counts(text: str) -> Iterator[int]:
         number = shift = 0
         count += 1
     if shift:
-        raise DataError("the run lengths end within a number. Export the mask again.")
+        raise DataError("The run lengths end within a number. Export the mask again.")

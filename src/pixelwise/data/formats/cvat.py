@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.formats._documents import (
     get_integer,
     get_integers,

@@ -86,6 +86,8 @@ class DatasetIndex:
     """Files that do not have the extension of an image."""
     has_lists: bool = field(default=False, compare=False)
     """True if the format's own lists define the splits, so that no others do."""
+    val_folds: Sequence[frozenset[tuple[Path, str]]] = field(default_factory=list)
+    """Image file and entry of the validation samples of each fold that a split list defines."""
     faults: tuple[IndexFault, ...] = ()
     """Further findings, which `check` reports."""
     reader: SampleReader = field(default_factory=SampleReader, compare=False)
@@ -341,7 +343,7 @@ def read_class_names(path: Path) -> list[str]:
     names: list[str] = []
     for number, name in read_lines(path):
         if name in names:
-            raise DataError(f"{path}, line {number}: the class {name!r} is listed twice. Give each class its own name.")
+            raise DataError(f"{path}, line {number}: The class {name!r} is listed twice. Give each class its own name.")
         names.append(name)
     if not names:
         raise DataError(f"{path} lists no classes. Write one name per line, or remove the file.")

@@ -8,7 +8,7 @@
 
 import csv
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from pixelwise.data.formats.dataset_index import (
 )
 from pixelwise.data.formats.ignore_masks import find_named_folder
 from pixelwise.data.formats.pairing import MIN_COVERAGE, NameGroup, Pairing, find_masks_among, pair_names
-from pixelwise.data.io.images import IMAGE_EXTENSIONS, Array, read_mask
+from pixelwise.data.io.images import IMAGE_EXTENSIONS, TYPE_NAMES, Array, read_mask
 from pixelwise.data.sample import Sample, Split
 from pixelwise.errors import DataError, PathNotFoundError
 
@@ -50,6 +50,8 @@ LABEL_SUFFIXES = ("_labels", "_masks", "_label", "_mask", "_annotations", "_anno
 """Suffixes of a folder with the masks of a folder such as `train`."""
 _LOSSY = (".jpg", ".jpeg", ".webp")
 """Extensions of photos, never of masks."""
+_MAX_DEPTH = 3
+"""Number of folders between a dataset and its folders of images."""
 _Files = dict[str, list[Path]]
 """Name → its files; more than one if the name is ambiguous."""
 
@@ -113,8 +115,8 @@ class MaskFilesReader(SampleReader):
         for path, mask in masks.items():
             if mask.shape != shape:
                 raise DataError(
-                    f"{path}: is {mask.shape[0]}x{mask.shape[1]}, but {sample.mask_path.name} of the same image is "
-                    f"{shape[0]}x{shape[1]} (height x width). Save all masks of an image with the same size."
+                    f"{path}: The mask is {mask.shape[0]}x{mask.shape[1]}, but {sample.mask_path.name} of the same "
+                    f"image is {shape[0]}x{shape[1]} (height x width). Save all masks of an image with the same size."
                 )
         if not self.class_values:
             return np.asarray(np.maximum.reduce(list(masks.values())))
@@ -133,8 +135,8 @@ class MaskFilesReader(SampleReader):
             raise DataError(str(error).replace(f"{path}: ", "")) from error
         if self.class_values and not ((mask == 0) | (mask == mask.max())).all():
             raise DataError(
-                f"{path}: has more than two values, but each class has masks of its own. Save it with 0 and 255, or "
-                f"move masks of another kind away."
+                f"{path}: The mask has more than two values, but each class has masks of its own. Save it with 0 and "
+                f"255, or move masks of another kind away."
             )
         return mask
 
@@ -151,7 +153,7 @@ class _FolderPair:
     """Start of the names, where the dataset consists of several folders with images and masks each."""
 
 
-def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
+def _find_folders(root: Path, depth: int = _MAX_DEPTH) -> list[_FolderPair]:
     """Find the folders of images and masks of each split, or of each folder below, down to a depth."""
     require_folder(root)
     folders = list_folders(root)
@@ -178,10 +180,24 @@ def _find_folders(root: Path, depth: int = 3) -> list[_FolderPair]:
         return deeper
     if _has_masks(root):
         return [_FolderPair(images=root, labels=root, split=None)]
+    if depth == _MAX_DEPTH and (pictures := _describe_pictures(root)):
+        raise DataError(
+            f"{root} has no folder 'images'. {pictures} Rename the folder of the images to 'images' and that of the "
+            f"masks to 'masks', or name only the latter with --masks."
+        )
     raise DataError(
-        f"{root} has no folder 'images'. Put the images into images/ and the masks of the "
-        f"same stem into masks/, or use images/train and masks/train."
+        f"{root} contains no images ({TYPE_NAMES}). Expected images in images/ and masks of the same names in masks/, "
+        f"or in images/train, images/val, masks/train and masks/val."
     )
+
+
+def _describe_pictures(root: Path) -> str:
+    """Return `Folders with pictures: Photos (12), Labels (12).`; empty if there are none."""
+    counts = Counter(image.parent.relative_to(root).as_posix() for image in find_images(root))
+    folders = [("the folder itself" if name == "." else name, count) for name, count in sorted(counts.items())]
+    shown = ", ".join(f"{name} ({count})" for name, count in folders[:8])
+    more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+    return f"Folders with pictures: {shown}{more}." if counts else ""
 
 
 def _choose_labels(root: Path, masks: str) -> list[_FolderPair]:
@@ -237,13 +253,25 @@ def _find_labels(images: Path, split: Split | None = None) -> Path:
     if len(found) > 1:
         raise DataError(
             f"{parent} contains several mask folders ({', '.join(p.name for p in found)}). "
-            f"Choose one with --masks {found[0].name}, or write 'masks: {found[0].name}' into dataset.yaml."
+            f"Choose one with --masks {found[0].name}."
         )
     if found or _has_masks(images):
         return found[0] if found else images
     if split == "test":
         return parent / LABEL_FOLDERS[0]
-    raise DataError(f"{parent} contains no mask folder. Name it {' or '.join(LABEL_FOLDERS[:3])}.")
+    raise DataError(
+        f"{parent} contains no mask folder. {_describe_pictures(parent)} Name the folder of the masks "
+        f"{' or '.join(LABEL_FOLDERS[:3])}, or choose it with --masks."
+    )
+
+
+def find_mask_folder(folder: Path) -> Path | None:
+    """Return the folder of masks, next to one of images, that a folder is or is in; None if there is none."""
+    for path in (folder, *folder.parents[:2]):
+        name = path.name.lower()
+        if (name in LABEL_FOLDERS or name.endswith(LABEL_SUFFIXES)) and _find_folder(path.parent, IMAGE_FOLDERS):
+            return path
+    return None
 
 
 def _unwrap(folder: Path) -> Path:

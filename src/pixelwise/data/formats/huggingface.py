@@ -115,7 +115,9 @@ class RowReader(SampleReader):
         if content is None:
             path = value.get("path") if isinstance(value, Mapping) else None
             stored = f"only the path {path}" if path else "no image"
-            raise DataError(f"{place}: contains {stored}. Save the dataset with the bytes of every image in it.")
+            raise DataError(
+                f"{place}: The column contains {stored}. Save the dataset with the bytes of every image in it."
+            )
         return bytes(content)
 
 
@@ -140,7 +142,7 @@ def _read_saved_split(folder: Path) -> list[DataShard]:
     path = folder / "state.json"
     state = _read_object(path)
     if state.get("_indices_data_files"):
-        raise DataError(f"{path}: is a selection of rows. Call flatten_indices() and save the dataset again.")
+        raise DataError(f"{path}: The split is a selection of rows. Call flatten_indices() and save the dataset again.")
     files = state.get("_data_files")
     if not isinstance(files, list) or not all(isinstance(file, dict) and "filename" in file for file in files):
         raise DataError(f"{path} lists no '_data_files'. Save the dataset again.")
@@ -175,7 +177,7 @@ def _find_columns(file: ArrowFile) -> tuple[str, str]:
     if label is None or image is None:
         found = ", ".join(file.image_columns) or "none"
         raise DataError(
-            f"{file.path}: the image columns are {found}, but an image and its mask are needed. Rename them to "
+            f"{file.path}: The image columns are {found}, but an image and its mask are needed. Rename them to "
             f"'image' and to 'label', 'mask', 'annotation' or 'segmentation'."
         )
     return image, label
@@ -217,7 +219,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def open_parquet(path: Path, cache: RowGroupCache) -> ArrowFile:
     """Open a parquet file by its footer; raise DataError for other files."""
-    with _convert_errors(path, "is not a complete parquet file"), _arrow().parquet.ParquetFile(path) as file:
+    with _convert_errors(path, "The file is not a complete parquet file"), _arrow().parquet.ParquetFile(path) as file:
         schema, groups = file.schema_arrow, file.metadata.num_row_groups
         sizes = [file.metadata.row_group(group).num_rows for group in range(groups)]
     image_columns = _find_image_columns(schema)
@@ -233,7 +235,7 @@ def open_parquet(path: Path, cache: RowGroupCache) -> ArrowFile:
 def open_arrow(path: Path) -> ArrowFile:
     """Open a file of `save_to_disk` as a memory map, so that only used values are read."""
     pa = _arrow()
-    with _convert_errors(path, "is not a complete Arrow file"):
+    with _convert_errors(path, "The file is not a complete Arrow file"):
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     return _make_file(path, table.schema, table.num_rows, lambda column, row: table.column(column)[row])
 

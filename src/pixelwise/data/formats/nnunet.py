@@ -121,7 +121,7 @@ def _read_info(path: Path) -> _Info:
     values = read_json(path)
     with locate_errors(path):
         if not isinstance(values, dict):
-            raise DataError("has no keys such as 'labels'. Write it as in nnU-Net's documentation.")
+            raise DataError("The file has no keys such as 'labels'. Write it as in nnU-Net's documentation.")
         return _Info(
             num_channels=_parse_num_channels(values.get("channel_names")),
             extension=_parse_extension(values.get("file_ending")),
@@ -152,13 +152,13 @@ def _parse_labels(labels: Any) -> dict[str, int]:
     for name, value in labels.items():
         if isinstance(value, list):
             raise DataError(
-                f"the label {name!r} is a region of several ids, {value!r:.60}, but regions overlap and a pixel "
+                f"The label {name!r} is a region of several ids, {value!r:.60}, but regions overlap and a pixel "
                 f"has only one class. Give each id its own name, and remove 'regions_class_order'."
             )
         if type(value) is not int or not 0 <= value <= 65535:
             raise DataError(
-                f'the label {name!r} has the id {value!r:.60}. Use names with ids from 0, such as {{"road": 1}}.'
+                f'The label {name!r} has the id {value!r:.60}. Use names with ids from 0, such as {{"road": 1}}.'
             )
     if len(set(labels.values())) != len(labels):
-        raise DataError("two of the 'labels' have the same id. Give each its own id.")
+        raise DataError("Two of the 'labels' have the same id. Give each its own id.")
     return labels

@@ -71,8 +71,8 @@ class _Lists:
     entries: Mapping[Split, Sequence[_Entry]]
     is_usable: bool = True
     """False where the names do not say which list is to be used."""
-    num_folds: int = 0
-    """Number of folds in the document, of which the first is used; 0: it has none."""
+    val_folds: Sequence[Sequence[_Entry]] = ()
+    """Validation images of each fold in the document, of which the first is used; empty if it has none."""
 
 
 @dataclass(slots=True)
@@ -82,6 +82,7 @@ class _Assignment:
     lists: _Lists
     samples: dict[Split, dict[Sample, None]] = field(default_factory=dict)
     unpaired: dict[Path, Split] = field(default_factory=dict)
+    val_folds: list[frozenset[tuple[Path, str]]] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
     """Places of the entries that name no file, or several."""
 
@@ -136,7 +137,8 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
     unlabeled = set() if used.samples.get("test") else unlabeled  # a test split of which some masks are missing
     labeled = {path for path, split in used.unpaired.items() if path in images and split != "test"}
     names = ", ".join(dict.fromkeys(path.name for path in lists.paths.values()))
-    folds = f", of whose {lists.num_folds} folds the first is used" if lists.num_folds else ""
+    num_folds = len(lists.val_folds)
+    folds = f", of whose {num_folds} folds the first is used (all by train --folds {num_folds})" if num_folds else ""
     faults = [
         *report_missing_names(used.missing),
         IndexFault(
@@ -164,6 +166,7 @@ def _apply(index: DatasetIndex, used: _Assignment, unused: Sequence[_Lists]) -> 
         unlabeled_images=tuple(sorted({*index.unlabeled_images, *unlabeled} - labeled - masks)),
         masks_without_image=tuple(filter(is_wanted, index.masks_without_image)),
         foreign_files=tuple(path for path in index.foreign_files if path not in lists.paths.values()),
+        val_folds=used.val_folds,
         faults=(*index.faults, *(fault for fault in faults if fault.files)),
     )
 
@@ -287,6 +290,10 @@ class _Finder:
                 else:
                     name = " ".join(filter(None, (entry.image, entry.mask)))
                     assignment.missing.append(Path(format_location(str(lists.paths[split]), name)))
+        for entries in lists.val_folds:
+            targets = (self._pair(entry, self.find(entry.image)) for entry in entries)
+            fold = frozenset((t.image_path, t.image_entry) for t in targets if isinstance(t, Sample))
+            assignment.val_folds.append(fold)
         return assignment
 
     def _pair(self, entry: _Entry, target: _Target | None) -> _Target | None:
@@ -383,7 +390,8 @@ def _read_document(path: Path, finder: _Finder) -> Iterator[_Lists]:
     folds = content if isinstance(content, list) and content and all(isinstance(f, dict) for f in content) else []
     entries = _parse_splits(folds[0] if folds else content)
     if entries:
-        yield _Lists(paths=dict.fromkeys(entries, path), entries=entries, num_folds=len(folds) if len(folds) > 1 else 0)
+        val_folds = [_parse_splits(fold).get("val", []) for fold in folds] if len(folds) > 1 else []
+        yield _Lists(paths=dict.fromkeys(entries, path), entries=entries, val_folds=val_folds)
     elif names := [name for name in _list_strings(content) if finder.find(name)]:
         yield _Lists(paths={"train": path}, entries={"train": [_Entry(name) for name in names]}, is_usable=False)
 

@@ -74,7 +74,7 @@ def _read_classes(path: Path) -> ShapeClasses:
         records = get_records(meta, "classes")
         listed = [(title := get_text(c, "title"), title, parse_color(c.get("color"))) for c in records]
         if not listed:
-            raise DataError("lists no classes. Export the whole project from Supervisely.")
+            raise DataError("The file lists no classes. Export the whole project from Supervisely.")
     return make_classes(path, listed)
 
 
@@ -116,6 +116,8 @@ def _parse_object(labeled_object: Record, value: int) -> DrawnShape:
         (left, top), (right, bottom) = np.minimum(first, second), np.maximum(first, second)
         last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
         return make_box(value, left, top, right + last, bottom + last)
+    if kind == "alpha_mask":
+        raise DataError("alpha masks are not read. Convert it to a mask (bitmap) in Supervisely, or remove it.")
     raise refuse_shape(kind)
 
 
@@ -128,6 +130,6 @@ def _decode_bitmap(data: bytes) -> Array:
     try:
         content = zlib.decompressobj().decompress(data, MAX_PIXELS)
     except zlib.error as error:
-        raise DataError("the bitmap cannot be decompressed. Export it again.") from error
+        raise DataError("The bitmap cannot be decompressed. Export it again.") from error
     decoded = decode_image_bytes(content, "bitmap")
     return decoded.pixels[..., -1 if decoded.alpha else 0] > 0

@@ -91,7 +91,9 @@ def find_pairs(root: Path) -> DatasetIndex:
     shards, outside = select_shards(find_shards(root, ".tar"))
     for extension in _COMPRESSED:
         for shard in find_shards(root, extension):
-            raise DataError(f"{shard.path}: is compressed, so samples cannot be read in place. Decompress it.")
+            raise DataError(
+                f"{shard.path}: The shard is compressed, so samples cannot be read in place. Decompress it."
+            )
     if not shards:
         raise DataError(f"{root} has no .tar file. Give the folder of shards such as train-000000.tar.")
     members: dict[tuple[Path, str], MemberRange] = {}
@@ -138,7 +140,7 @@ class TarReader(SampleReader):
             file.seek(offset)
             content = file.read(size)
         if len(content) < size:
-            raise DataError(f"{path}: {entry}: the shard ends within this member. Restore the shard.")
+            raise DataError(f"{path}: {entry}: The shard ends within this member. Restore the shard.")
         return content
 
 
@@ -162,11 +164,13 @@ def _read_members(path: Path) -> Iterator[tuple[str, MemberRange]]:
                 names.add(member.name)
                 yield member.name, (member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: is not a complete, uncompressed tar file. Restore it.") from error
+        raise DataError(f"{path}: The shard is not a complete, uncompressed tar file. Restore it.") from error
     with wrap_access_errors(path), path.open("rb") as file:
         file.seek(end)
         if file.read(_BLOCK).strip(b"\0"):  # a damaged header ends the pass without an error
-            raise DataError(f"{path}: is damaged at byte {end:,}, so the members after it are lost. Restore it.")
+            raise DataError(
+                f"{path}: The shard is damaged at byte {end:,}, so the members after it are lost. Restore it."
+            )
 
 
 def _group_by_key(names: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:

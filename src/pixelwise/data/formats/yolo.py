@@ -62,11 +62,11 @@ def find_pairs(root: Path) -> DatasetIndex:
     """Find the images of the folders in the YAML file; text files are read when their masks are read."""
     path = _find_description(root)
     if path is None and not _has_labels(root):
-        raise DataError(f"{root} has no data.yaml with 'names' and 'train'. Write one.")
+        raise DataError(f"{root} has no data.yaml with 'names' and 'train'. Create it, or export the dataset again.")
     description = read_yaml(path) if path else _describe_folders(root)
     with locate_errors(path or root):
         if "kpt_shape" in description:
-            raise DataError("describes keypoints, not areas. Export the dataset for segmentation.")
+            raise DataError("The file describes keypoints, not areas. Export the dataset for segmentation.")
         names = _parse_names(description)
         images = _find_split_images(root, description)
         if not images:
@@ -258,8 +258,8 @@ def _drop_unlabeled_test(root: Path, images: Mapping[Path, Split], labels: Mappi
         elif found and split != "test":
             expected = _list_label_paths(root, found[0])[0].relative_to(root)
             raise DataError(
-                f"{root}: none of the {len(found)} images of {split} has a text file with its labels, such as "
-                f"{expected}. Add them; that of an image without objects may be empty. "
+                f"{root}: None of the {len(found)} images of {split} has a text file with its labels, such as "
+                f"{expected}. Add them. That of an image without objects may be empty. "
                 f"Masks are read with --format folder."
             )
 
@@ -277,7 +277,7 @@ def _parse_line(words: list[str], size: Size, classes: ShapeClasses) -> DrawnSha
     if key is None:
         raise DataError(f"{format_value(words[0])} is not the number of a class. Export the dataset for segmentation.")
     if len(words) == 5:
-        raise DataError("a class and 4 numbers are a box, not an outline. Export the dataset for segmentation.")
+        raise DataError("A class and 4 numbers are a box, not an outline. Export the dataset for segmentation.")
     points = pair_coordinates(words[1:], "the outline")
     if outside := points[(points < -_SLACK) | (points > 1 + _SLACK)].tolist():
         raise DataError(f"{outside[0]:g} is not a fraction of width or height. Export it again.")

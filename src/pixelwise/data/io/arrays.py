@@ -33,7 +33,7 @@ def find_axes(shape: Shape) -> str:
     if axes is None or not all(shape):
         sides = "x".join(map(str, shape)) or "a single number"
         raise DataError(
-            f"the array ({sides}) is not an image. Save it as height x width, or height x width x channels."
+            f"The array ({sides}) is not an image. Save it as height x width, or height x width x channels."
         )
     require_size(shape[axes.index("Y")], shape[axes.index("X")])
     return axes
@@ -85,7 +85,7 @@ def _make_image(array: Array, page: int | None, as_stored: bool) -> DecodedImage
     find_axes(array.shape)
     pixels = array if page is None else array[page]
     if pixels.dtype.kind not in "biuf":
-        raise DataError(f"the array holds {pixels.dtype}. Save numbers.")
+        raise DataError(f"The array holds {pixels.dtype}. Save numbers.")
     if pixels.dtype.kind == "b" and not as_stored:
         pixels = pixels.astype(np.uint8) * 255
     native = pixels.astype(pixels.dtype.newbyteorder("="), order="C", copy=False)
@@ -98,7 +98,7 @@ def _read_npy_header(file: Any) -> tuple[Shape, bool, np.dtype[Any]]:
     read: Callable[[Any], Any] = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran_order, dtype = read(file)
     if dtype.hasobject:
-        raise DataError("it holds Python objects, which are not read because they could run code. Save numbers.")
+        raise DataError("It holds Python objects, which are not read because they could run code. Save numbers.")
     find_axes(shape)
     return shape, fortran_order, dtype
 
@@ -117,13 +117,13 @@ def _open_npz(file: BinaryIO) -> Any:
     names = archive.namelist()
     if len(names) != 1 or not names[0].endswith(".npy"):
         found = ", ".join(name.removesuffix(".npy") for name in names[:4]) or "nothing"
-        raise DataError(f"it holds {len(names)} arrays ({found}). Save one array per file.")
+        raise DataError(f"It holds {len(names)} arrays ({found}). Save one array per file.")
     return archive.open(names[0])
 
 
 def _require_bytes(shape: Shape, dtype: np.dtype[Any]) -> None:
     if int(np.prod(shape)) * dtype.itemsize > MAX_ARRAY_BYTES:
-        raise DataError(f"the array has more than {MAX_ARRAY_BYTES >> 30} GB. Save its images as single files.")
+        raise DataError(f"The array has more than {MAX_ARRAY_BYTES >> 30} GB. Save its images as single files.")
 
 
 def _read_mat(file: BinaryIO) -> Array:
@@ -134,7 +134,7 @@ def _read_mat(file: BinaryIO) -> Array:
     if len(arrays) != 1:
         found = ", ".join(arrays) or "none"
         raise DataError(
-            f"one variable must be an image, but {len(arrays)} could be ({found}). Save one image per file."
+            f"One variable must be an image, but {len(arrays)} could be ({found}). Save one image per file."
         )
     return next(iter(arrays.values()))
 
@@ -177,7 +177,7 @@ def _require_small_mat(content: bytes) -> None:
             element = decompress.unconsumed_tail
         position += 8 + size
     if total > MAX_ARRAY_BYTES:
-        raise DataError(f"its variables have more than {MAX_ARRAY_BYTES >> 30} GB. Save single images.")
+        raise DataError(f"Its variables have more than {MAX_ARRAY_BYTES >> 30} GB. Save single images.")
 
 
 def _read_hdf5(file: BinaryIO) -> Iterator[tuple[str, Array]]:
@@ -185,7 +185,9 @@ def _read_hdf5(file: BinaryIO) -> Iterator[tuple[str, Array]]:
     try:
         import h5py
     except ImportError as error:
-        raise DataError('MATLAB 7.3 needs h5py, which is not installed; pip install "pixelwise[mat]"') from error
+        raise DataError(
+            'MATLAB 7.3 needs h5py, which is not installed. Install it: pip install "pixelwise[mat]".'
+        ) from error
     with h5py.File(file, "r") as hdf5:
         for name in hdf5:
             value: Any = hdf5[name] if isinstance(hdf5.get(name, getlink=True), h5py.HardLink) else None

@@ -124,8 +124,9 @@ def merge_masks(first: Array | None, second: Array | None) -> Array | None:
 def describe_varying_alpha(channels: int) -> str:
     """Return the message for an alpha channel that varies in an image of this number of channels."""
     return (
-        f"the alpha channel varies. Write 'nodata: alpha' into dataset.yaml if alpha 0 marks pixels without data, or "
-        f"'channels: {channels}' if alpha is data; otherwise save the image without alpha."
+        f"The alpha channel varies. To train on it, write this into dataset.yaml (create it if there is none): "
+        f"'nodata: alpha' if alpha 0 marks pixels without data, or 'channels: {channels}' if alpha is data. Otherwise "
+        f"save the image without alpha."
     )
 
 
@@ -159,14 +160,14 @@ def convert_dtype(pixels: Array) -> Array:
     if pixels.dtype in (np.uint8, np.uint16, np.float32):
         return pixels
     if pixels.dtype.kind not in "iuf":
-        raise DataError(f"pixels are {pixels.dtype}. Save the image with 8 or 16 bits, or as float32.")
+        raise DataError(f"Pixels are {pixels.dtype}. Save the image with 8 or 16 bits, or as float32.")
     if pixels.dtype.kind != "f" and pixels.dtype.itemsize > 2:
         # The lowest and the highest value of a type often mark missing data, and are found again after rounding.
         limits = np.iinfo(pixels.dtype)
         inner = pixels[(pixels != limits.min) & (pixels != limits.max)]
         largest = max(abs(int(inner.min(initial=0))), abs(int(inner.max(initial=0))))
         if largest > _MAX_EXACT:
-            raise DataError(f"pixels reach {largest}, but are exact only up to {_MAX_EXACT}. Save them as float32.")
+            raise DataError(f"Pixels reach {largest}, but are exact only up to {_MAX_EXACT}. Save them as float32.")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which `require_finite` reports
         return pixels.astype(np.float32)
 
@@ -175,9 +176,10 @@ def require_finite(pixels: Array) -> None:
     """Raise DataError if a float image holds NaN or infinite values."""
     if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
         raise DataError(
-            f"the image contains {np.count_nonzero(~finite)} NaN or infinite values. If they mark missing data, write "
-            f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml before training; "
-            f"otherwise repair the image."
+            f"The image contains {np.count_nonzero(~finite)} NaN or infinite values. If they mark missing data, write "
+            f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml (create it if there is "
+            f"none) before training. "
+            f"Otherwise repair the image."
         )
 
 
@@ -189,7 +191,7 @@ def require_size(height: int, width: int) -> None:
 
 def too_large() -> str:
     """Return the message for an image of more than `MAX_PIXELS`."""
-    return f"the image has more than {MAX_PIXELS:,} pixels. Cut it into tiles."
+    return f"The image has more than {MAX_PIXELS:,} pixels. Cut it into tiles."
 
 
 def add_channel_axis(pixels: Array) -> Array:
@@ -228,8 +230,8 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
             raise DataError(f"{name}: {error}") from error
         if band.shape[2] != 1:
             raise DataError(
-                f"{name}: has {band.shape[2]} channels, but an image with one file per channel needs one in each. "
-                f"Save the channels in separate files."
+                f"{name}: The file has {band.shape[2]} channels, but an image with one file per channel needs one in "
+                f"each. Save the channels in separate files."
             )
         bands.append(band)
         masks.append(decoded.masked)
@@ -239,7 +241,7 @@ def stack_channels(files: Iterable[tuple[object, DecodedImage]]) -> DecodedImage
         if (band.shape, band.dtype) != (first.shape, first.dtype):
             kinds = [f"{array.shape[0]}x{array.shape[1]} {array.dtype}" for array in (band, first)]
             raise DataError(
-                f"{name}: is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
+                f"{name}: The file is {kinds[0]}, but channel 0 of the image is {kinds[1]} (height x width). "
                 f"Save all channels of an image with the same size and type."
             )
     masked = None

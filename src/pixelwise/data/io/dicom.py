@@ -40,5 +40,7 @@ def _read_dataset(file: BinaryIO, *, stop_before_pixels: bool = False) -> Any:
     try:
         from pydicom import dcmread
     except ImportError as error:
-        raise DataError('DICOM needs pydicom, which is not installed; pip install "pixelwise[dicom]"') from error
+        raise DataError(
+            'DICOM needs pydicom, which is not installed. Install it: pip install "pixelwise[dicom]".'
+        ) from error
     return dcmread(file, stop_before_pixels=stop_before_pixels)

@@ -23,7 +23,7 @@ from pixelwise.data.io import arrays, dicom, pictures, tiff
 from pixelwise.data.io.decoded_image import MAX_MASK_VALUE, NO_LABEL, convert_dtype, merge_masks, too_large
 from pixelwise.data.io.decoded_image import Array as Array
 from pixelwise.data.io.decoded_image import DecodedImage as DecodedImage
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, describe_cause
 from pixelwise.files import READ_ERRORS, wrap_access_errors, write_atomically
 from pixelwise.shapes import Size
 
@@ -239,7 +239,7 @@ def add_mask_file(decoded: DecodedImage, path: Path) -> DecodedImage:
         return decoded
     masked = _read_file(mask_path, _decode_image).pixels[..., :1] == 0
     if masked.shape[:2] != decoded.pixels.shape[:2]:
-        raise DataError(f"{mask_path}: its size differs from that of {path.name}. Remove it, or write it again.")
+        raise DataError(f"{mask_path}: The size differs from that of {path.name}. Remove it, or write it again.")
     return replace(decoded, masked=merge_masks(decoded.masked, masked))
 
 
@@ -324,8 +324,8 @@ def _convert_errors(file: BinaryIO, name: str, decode: Callable[[BinaryIO], _T])
         raise DataError(f"{name}: {too_large()}") from error
     except Exception as error:  # decoders raise errors of any type on damaged files
         plain = isinstance(error, OSError | tifffile.TiffFileError) and str(error)
-        reason = f" ({error})" if plain and not isinstance(error, UnidentifiedImageError) else ""
-        raise DataError(f"{name}: cannot be decoded{reason}. Replace or remove it.") from error
+        reason = f" ({describe_cause(error)})" if plain and not isinstance(error, UnidentifiedImageError) else ""
+        raise DataError(f"{name}: The file cannot be decoded{reason}. Replace or remove it.") from error
 
 
 def _detect(file: BinaryIO) -> FileType:
@@ -333,10 +333,10 @@ def _detect(file: BinaryIO) -> FileType:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if not head:
-        raise DataError("the file is empty. Replace or remove it.")
+        raise DataError("The file is empty. Replace or remove it.")
     kind = find_file_type(head)
     if kind is None:
-        raise DataError(f"is not an image of a known format ({TYPE_NAMES}). Replace or remove it.")
+        raise DataError(f"The file is not an image of a known format ({TYPE_NAMES}). Replace or remove it.")
     return kind
 
 
@@ -365,10 +365,10 @@ def _decode_mask(file: BinaryIO, page: int | None = None) -> Array:
     try:
         pixels = decoded.drop_alpha(None)
     except DataError as error:
-        raise DataError("the mask's alpha channel varies. Save masks without alpha.") from error
+        raise DataError("The mask's alpha channel varies. Save masks without alpha.") from error
     num_channels = pixels.shape[2]
     if num_channels not in (1, 3):
-        raise DataError(f"the mask has {num_channels} channels. Save class ids in one channel.")
+        raise DataError(f"The mask has {num_channels} channels. Save class ids in one channel.")
     missing = decoded.find_missing(None)[1]
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float64)
@@ -388,7 +388,7 @@ def _require_range(values: Array, num_channels: int) -> None:
     kind, lowest, highest = ("colors", 0, 255) if num_channels == 3 else ("class ids", -MAX_MASK_VALUE, MAX_MASK_VALUE)
     for extreme in (values.min(), values.max()) if values.size else ():
         if not lowest <= extreme <= highest:
-            raise DataError(f"the mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
+            raise DataError(f"The mask contains {extreme}. Save {kind} between {lowest} and {highest}.")
 
 
 def _shrink_dtype(values: Array) -> Array:
@@ -427,9 +427,11 @@ def are_channels(axes: StackAxes, channels: int | None) -> bool:
 def describe_stack(axes: StackAxes) -> str:
     """Return what is wrong with a stack where one image is expected."""
     number, names = prod(size for _, size in axes), "".join(name for name, _ in axes)
-    problem = f"the file is a stack of {number} images (axes {names}YX), but one is expected. Save one image per file"
+    problem = f"The file is a stack of {number} images (axes {names}YX), but one is expected. Save one image per file"
     if len(axes) == 1 and names in UNNAMED_AXES:
-        problem += f", or write 'channels: {number}' into dataset.yaml if they are the channels of one image"
+        problem += (
+            f", or write 'channels: {number}' into dataset.yaml (create it if there is none) if they are its channels"
+        )
     return f"{problem}. A dataset may pair stacks of the same length."
 
 

@@ -85,7 +85,7 @@ def decode_netpbm(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decod
     kind, width, height, highest = map(int, match.groups())
     require_size(height, width)
     if not 0 < highest < 65536:
-        raise DataError(f"its largest value is {highest}, but must be 1 to 65535. Save it again.")
+        raise DataError(f"Its largest value is {highest}, but must be 1 to 65535. Save it again.")
     channels = 3 if kind in (3, 6) else 1
     count = height * width * channels
     if kind in (5, 6):
@@ -111,7 +111,9 @@ def decode_heif(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
     try:
         import pillow_heif
     except ImportError as error:
-        raise DataError('HEIC needs pillow-heif, which is not installed; pip install "pixelwise[heic]"') from error
+        raise DataError(
+            'HEIC needs pillow-heif, which is not installed. Install it: pip install "pixelwise[heic]".'
+        ) from error
     container = pillow_heif.open_heif(io.BytesIO(file.read()))
     picture = container[container.primary_index]
     width, height = picture.size

@@ -115,9 +115,9 @@ def _read_pixels(opened: tifffile.TiffFile, page: int | None) -> tuple[Array, st
     planes = []
     for directory in _find_directories(series, page):
         if directory is None:
-            raise DataError("the page is missing. Save the stack again.")
+            raise DataError("The page is missing. Save the stack again.")
         if max(map(sum, zip(directory.dataoffsets, directory.databytecounts, strict=True))) > opened.filehandle.size:
-            raise DataError("the file is truncated. Copy or download it again, or remove it.")
+            raise DataError("The file is truncated. Copy or download it again, or remove it.")
         planes.append(directory.asarray())
     return (planes[0], first.axes, first) if len(planes) == 1 else (np.stack(planes), f"C{first.axes}", first)
 
@@ -127,7 +127,7 @@ def _find_directories(series: tifffile.TiffPageSeries, page: int) -> list[Any]:
     axes = series.axes[: len(series.axes) - series.keyframe.ndim]
     shape = series.shape[: len(axes)]
     if prod(shape) != len(series.pages):
-        raise DataError("its pages do not have the order that it declares. Save it again as a plain stack.")
+        raise DataError("Its pages do not have the order that it declares. Save it again as a plain stack.")
     position = iter(np.unravel_index(page, [size for _, size in _get_stack_axes(series)] or [1]))
     place = tuple(slice(None) if axis == "C" else int(next(position)) for axis in axes)
     return [series.pages[int(number)] for number in np.arange(prod(shape)).reshape(shape)[place].flat]
@@ -137,7 +137,7 @@ def _find_axis_order(axes: str) -> list[int]:
     """Return the order of axes that transposes a TIFF to (H, W) or (H, W, C)."""
     extra = [a for a in axes if a not in "YX"]
     if "Y" not in axes or "X" not in axes or any(a not in "SC" for a in extra) or len(extra) > 1:
-        raise DataError(f"its axes {axes} are not those of an image. Save it as height x width x channels.")
+        raise DataError(f"Its axes {axes} are not those of an image. Save it as height x width x channels.")
     return [axes.index("Y"), axes.index("X"), *(axes.index(a) for a in extra)]
 
 
@@ -162,7 +162,7 @@ def read_nodata(page: tifffile.TiffPage) -> Nodata:
     try:
         return Nodata(values=(float(text),)) if text else ALL_DATA
     except ValueError as error:
-        raise DataError(f"its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
+        raise DataError(f"Its nodata value {text!r} is not a number. Correct the tag GDAL_NODATA.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +319,9 @@ def read_sidecar(image: Path) -> Place:
             try:
                 a, d, b, e, x, y = (float(line) for line in world.read_text(encoding="utf-8").split())
             except ValueError as error:
-                raise DataError(f"{world}: is not a world file of six numbers. Correct or remove it.") from error
+                raise DataError(
+                    f"{world}: The file is not a world file of six numbers. Correct or remove it."
+                ) from error
             # They are the coordinates of the center of the first pixel.
             system = image.with_suffix(".prj")
             text += system.read_text(encoding="utf-8", errors="replace") if system.is_file() else ""

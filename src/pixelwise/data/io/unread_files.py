@@ -4,7 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pixelwise.data.io.arrays import decode_mat, decode_npy, decode_npz
-from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, find_file_type
+from pixelwise.data.io.images import FILE_TYPES, HEAD_BYTES, IMAGE_EXTENSIONS, find_file_type
+from pixelwise.data.io.video import VIDEO_EXTENSIONS
+from pixelwise.data.rasters.ome_zarr import is_zarr
+from pixelwise.data.rasters.openslide_reader import SLIDE_EXTENSIONS
+from pixelwise.files import walk_folders
 
 _ADVICE: Mapping[str, tuple[str, ...]] = {
     "Develop raw photographs and save them as TIFF": (
@@ -18,8 +22,11 @@ _ADVICE: Mapping[str, tuple[str, ...]] = {
     ),
     "Convert maps to GeoTIFF, for example with gdal_translate": (".ecw", ".sid", ".img", ".vrt", ".hgt"),
     "Export drawings and documents as PNG": (*(".svg", ".eps", ".psd", ".psb", ".xcf", ".kra", ".ora", ".clip"),),
+    "Save labeled frames of videos as images, for example with ffmpeg": VIDEO_EXTENSIONS,
+    "Export labeled regions of slides, which only 'pixelwise predict' reads, as TIFF": SLIDE_EXTENSIONS,
     "Convert them to PNG or TIFF": (".jxl", ".jxr", ".exr", ".pfm", ".tga", ".ico", ".icns", ".pcx", ".dds", ".qoi"),
 }
+_ZARR_ADVICE = "Export labeled regions of OME-Zarr, which only 'pixelwise predict' reads, as TIFF"
 ADVICE_OF_EXTENSION = {extension: advice for advice, extensions in _ADVICE.items() for extension in extensions}
 
 _RECOGNIZED = ("PNG", "JPEG", "TIFF", "WebP", "GIF", "AVIF", "HEIC", "DICOM")
@@ -48,6 +55,24 @@ def explain_unread(path: Path) -> str:
     if kind is None or kind.name not in _RECOGNIZED or path.suffix.lower() in _OVERVIEWS:
         return ""
     return f"They are {kind.name} files by their content. Let their names end in {kind.extensions[0]}"
+
+
+def explain_unread_folder(root: Path) -> str:
+    """Return what to do with the images of a folder that training does not read; empty if it can read most of them."""
+    unread: dict[str, list[str]] = {_ZARR_ADVICE: [str(root)]} if is_zarr(root) else {}
+    num_read = 0
+    for here, folders, files in () if unread else walk_folders(root):
+        zarrs = [name for name in folders if is_zarr(here / name)]
+        folders[:] = [name for name in folders if name not in zarrs]
+        others = [name for name in files if Path(name).suffix.lower() not in IMAGE_EXTENSIONS]
+        num_read += len(files) - len(others)
+        advice_of = dict.fromkeys(zarrs, _ZARR_ADVICE) | {name: explain_unread(here / name) for name in others}
+        for name, advice in advice_of.items():
+            unread.setdefault(advice, []).append(str((here / name).relative_to(root)))
+    unread.pop("", None)
+    if num_read > sum(map(len, unread.values())):
+        return ""
+    return " ".join(f"{advice}: {', '.join(names[:3])}." for advice, names in sorted(unread.items()))
 
 
 def find_companion_arrays(names: Iterable[str]) -> set[str]:

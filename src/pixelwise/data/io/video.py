@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pixelwise.data.io.decoded_image import Array, add_channel_axis, apply_orientation, require_size
-from pixelwise.errors import DataError, explain_missing_extra
+from pixelwise.errors import DataError, describe_cause, explain_missing_extra
 
 VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 NUM_THREADS = 2
@@ -63,7 +63,8 @@ class VideoFrame:
             pixels = self.coded.to_ndarray(format=pixel_format)
         except Exception as error:  # libav has pixel formats that it cannot convert
             raise DataError(
-                f"frame {self.number}: its colors cannot be converted to RGB ({_describe(error)}). Convert the video."
+                f"The colors of frame {self.number} cannot be converted to RGB ({describe_cause(error)}). Convert the "
+                f"video."
             ) from error
         return apply_orientation(add_channel_axis(pixels), self.orientation)
 
@@ -120,10 +121,11 @@ class Video:
         except Exception as error:  # decoders and remote files raise errors of any type
             number = previous.number + 1 if previous else 1
             raise DataError(
-                f"{self.name}: cannot be decoded near frame {number} ({_describe(error)}). Replace or cut it."
+                f"{self.name}: The video cannot be decoded near frame {number} ({describe_cause(error)}). Replace or "
+                f"cut it."
             ) from error
         if previous is None:
-            raise DataError(f"{self.name}: the video has no frames. Replace or remove it.")
+            raise DataError(f"{self.name}: The video has no frames. Replace or remove it.")
 
     def _decode(self) -> Iterator[Any]:
         for packet in self.container.demux(self.stream):
@@ -155,7 +157,9 @@ def open_video(file: BinaryIO, name: str) -> Iterator[Video]:
                 raise DataError("it contains only audio")
             require_size(stream.codec_context.height, stream.codec_context.width)
         except Exception as error:  # decoders raise errors of any type on damaged files
-            raise DataError(f"{name}: cannot be read as a video ({_describe(error)}). Replace or remove it.") from error
+            raise DataError(
+                f"{name}: The file cannot be read as a video ({describe_cause(error)}). Replace or remove it."
+            ) from error
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = NUM_THREADS
         stream.codec_context.options = {"err_detect": "explode"}
@@ -167,11 +171,6 @@ def import_av(what: str) -> Any:
     with explain_missing_extra(what, "av (PyAV)", "video"):
         import av
     return av
-
-
-def _describe(error: Exception) -> str:
-    """Return the message of an error, of the system and of libav without its number."""
-    return getattr(error, "strerror", None) or str(error) or "unknown fault"
 
 
 def _make_frame(coded: Any, previous: VideoFrame | None) -> VideoFrame:

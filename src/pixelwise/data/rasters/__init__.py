@@ -84,7 +84,7 @@ def find_raster_format(path: Path) -> RasterFormat:
         if raster_format.can_read(path):
             return raster_format
     known = ", ".join((*TIFF_EXTENSIONS, *JPEG_2000_EXTENSIONS, *WINDOWED_EXTENSIONS))
-    raise DataError(f"{path}: cannot be read window by window. Use an image that ends in {known}.")
+    raise DataError(f"{path}: The image cannot be read window by window. Use an image that ends in {known}.")
 
 
 def is_windowed_only(path: Path) -> bool:

@@ -68,10 +68,10 @@ def parse_multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
             return None
         version = str(described.get("version") or images[0].get("version") or "0.4")
         if version not in ZARR_FORMATS:
-            raise DataError(f"its metadata is NGFF {version}. Save it as {' or '.join(ZARR_FORMATS)}.")
+            raise DataError(f"Its metadata is NGFF {version}. Save it as {' or '.join(ZARR_FORMATS)}.")
         return _parse_image(images[0], version)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError("its NGFF metadata is invalid or incomplete. Write the image again.") from error
+        raise DataError("Its NGFF metadata is invalid or incomplete. Write the image again.") from error
 
 
 def _parse_image(image: Mapping[str, Any], version: str) -> Multiscale:
@@ -112,8 +112,9 @@ def make_label_attributes(image: Multiscale, classes: Classes, name: str) -> dic
         "datasets": datasets,
         "type": "nearest",
     }
-    colored = zip(classes.names, classes.colors, strict=True)
-    listed = [(index, name, [*color, 255]) for index, (name, color) in enumerate(colored)]
+    alpha = [0 if index == classes.background else 255 for index in range(len(classes.names))]
+    colored = zip(classes.names, classes.colors, alpha, strict=True)
+    listed = [(index, name, [*color, opacity]) for index, (name, color, opacity) in enumerate(colored)]
     labels = {
         "colors": [{"label-value": index, "rgba": color} for index, _, color in listed],
         "properties": [{"label-value": index, "class": name} for index, name, _ in listed],
@@ -181,14 +182,14 @@ def open_zarr(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator[
     with explain_missing_extra("an OME-Zarr", "zarr", "zarr"):
         import zarr
     if not path.exists():
-        raise PathNotFoundError(f"{path}: the folder does not exist. Restore it, or correct the path.")
+        raise PathNotFoundError(f"{path}: The folder does not exist. Restore it, or correct the path.")
     try:
         group: Any = zarr.open(path, mode="r")
         image = parse_multiscale(group.attrs)
         if image is None:
             inner = next(iter(getattr(group, "group_keys", tuple)()), None)
             fix = f"Name an image inside, such as its group {inner!r}" if inner else "Write it with OME metadata"
-            raise DataError(f"is not an OME-Zarr image, as its metadata has no multiscales. {fix}.")
+            raise DataError(f"The folder is not an OME-Zarr image, as its metadata has no multiscales. {fix}.")
         raster = ZarrRaster(
             path=path,
             channels=channels,
@@ -201,7 +202,7 @@ def open_zarr(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator[
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # zarr raises errors of any type on damaged metadata
-        raise DataError(f"{path}: cannot be read as Zarr. Replace or remove it.") from error
+        raise DataError(f"{path}: The image cannot be read as Zarr. Replace or remove it.") from error
     if nodata:
         raster.scan()
     yield raster
@@ -212,13 +213,13 @@ def _require_plane(raster: ZarrRaster) -> None:
     names, lengths = raster.axis_names, raster.array.shape
     if len(names) != len(lengths) or len(set(names)) != len(names) or not {"y", "x"} <= set(names) or 0 in lengths:
         raise DataError(
-            f"has axes {', '.join(names)} and an array of {lengths}. An image needs y, x and, for several channels, c, "
-            f"each of at least 1."
+            f"The image has axes {', '.join(names)} and an array of {lengths}. An image needs y, x "
+            f"and, for several channels, c, each of at least 1."
         )
     deep = [(name, length) for name, length in zip(names, lengths, strict=True) if name not in "yxc" and length > 1]
     if deep:
         listed = ", ".join(f"{length} along {name}" for name, length in deep)
-        raise DataError(f"is a stack of planes ({listed}). Save each plane as its own image.")
+        raise DataError(f"The image is a stack of planes ({listed}). Save each plane as its own image.")
 
 
 def write_label_zarr(path: Path, strips: Iterable[Array], size: Size, classes: Classes, image: Multiscale) -> None:

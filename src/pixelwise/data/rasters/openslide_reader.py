@@ -89,7 +89,7 @@ def open_slide(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Iterator
             with wrap_access_errors(path), path.open("rb"):
                 slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
-            raise DataError(f"{path}: cannot be read as a whole slide. Replace or remove it.") from error
+            raise DataError(f"{path}: The file cannot be read as a whole slide. Replace or remove it.") from error
         with slide:
             slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
             yield SlideRaster(path=path, slide=slide)

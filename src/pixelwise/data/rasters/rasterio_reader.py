@@ -177,7 +177,7 @@ def open_image_file(path: Path, channels: int, nodata: Nodata = ALL_DATA) -> Ite
         try:
             dataset = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
+            raise DataError(f"{path}: The image cannot be read window by window. Replace or remove it.") from error
         with dataset:
             flags = rasterio.enums.MaskFlags
             raster = RasterioRaster(
@@ -228,7 +228,7 @@ def _require_plain(path: Path) -> None:
         with wrap_access_errors(path), tifffile.TiffFile(path) as file:
             reason = _find_conversion(file.pages.first)
     except tifffile.TiffFileError as error:
-        raise DataError(f"{path}: cannot be read window by window. Replace or remove it.") from error
+        raise DataError(f"{path}: The image cannot be read window by window. Replace or remove it.") from error
     if reason:
         raise DataError(f"{path}: {reason}, which windows do not support. Save it as plain gray or color.")
 

@@ -91,4 +91,4 @@ def convert_window_errors(path: Path, rows: slice, columns: slice, *failures: ty
         raise DataError(f"{path}: {error}") from error
     except failures as error:
         window = f"rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
-        raise DataError(f"{path}: cannot be decoded in {window}. Replace or remove it.") from error
+        raise DataError(f"{path}: The image cannot be decoded in {window}. Replace or remove it.") from error

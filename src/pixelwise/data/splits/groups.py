@@ -32,7 +32,7 @@ from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, describe_cause
 
 PositionKind = Literal["tiles", "frames"]
 
@@ -326,8 +326,9 @@ def _group_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[Sample, s
         compiled = re.compile(pattern)
     except re.error as error:
         raise InvalidArgumentError(
-            f"--group-by {pattern!r} is not a valid regular expression ({error}). Expected a pattern such as "
-            f"'patient(\\d+)', or FILE.csv:COLUMN."
+            f"--group-by {pattern!r} is not a valid regular expression ({describe_cause(error)}). Expected a pattern "
+            f"such "
+            f"as 'patient(\\d+)', or FILE.csv:COLUMN."
         ) from error
     matches = {sample: compiled.search(sample.name) for sample in samples}
     groups = {s: (m[1] or "" if compiled.groups else m[0]) if m else "" for s, m in matches.items()}
@@ -357,7 +358,7 @@ def _read_table(path: Path, column: str) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(
-            f"{path} cannot be read ({error}). Expected a CSV file in UTF-8 for --group-by."
+            f"{path} cannot be read ({describe_cause(error)}). Expected a CSV file in UTF-8 for --group-by."
         ) from error
     header = lines[0] if lines else ""
     delimiter = max(",;\t", key=header.count)

@@ -15,7 +15,7 @@ from pixelwise.data.sample import SPLITS, Sample, Splits, group_by_split
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.splits.groups import SampleGroup, find_sample_groups, find_user_groups, single_sample_groups
 from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.files import write_atomically
+from pixelwise.files import read_yaml, write_atomically
 
 ClassPresence = Mapping[Sample, frozenset[int]]
 """Class indices that occur in the mask of each sample."""
@@ -51,11 +51,42 @@ def assign_folds(dataset: Dataset, config: DataConfig, num_folds: int, seed: int
     """Return the splits of each fold of the training and validation samples, which must have been scanned."""
     own = group_by_split(dataset.samples)
     pool = own["train"] + own["val"]
+    if dataset.index.val_folds:
+        return _read_folds(dataset, config, own, num_folds)
     groups, notes = find_sample_groups(dataset, pool, config, num_folds)
     presence = find_class_presence(dataset, pool)
     folds = make_folds(dataset.samples, num_folds, seed, groups=groups, presence=presence)
     note = _describe_folds(own, len(groups), num_folds, seed)
     return [_make_assignment(dataset, config, splits, groups, [note, *notes]) for splits in folds]
+
+
+def _read_folds(dataset: Dataset, config: DataConfig, own: Splits, num_folds: int) -> list[SplitAssignment]:
+    """Return the folds that the split list of the dataset defines.
+
+    Raises:
+        InvalidArgumentError: The list defines another number of folds.
+        DataError: A fold has no image for training or validation.
+    """
+    listed = dataset.index.val_folds
+    if len(listed) != num_folds:
+        raise InvalidArgumentError(
+            f"The split list of {dataset.location} defines {len(listed)} folds, but --folds is {num_folds}. "
+            f"Use --folds {len(listed)}, or remove the list to draw other folds."
+        )
+    pool = own["train"] + own["val"]
+    assignments = []
+    for number, fold in enumerate(listed, start=1):
+        val = [sample for sample in pool if (sample.image_path, sample.image_entry) in fold]
+        train = [sample for sample in pool if (sample.image_path, sample.image_entry) not in fold]
+        if not (train and val):
+            raise DataError(
+                f"Fold {number} in the split list of {dataset.location} has {len(train)} images for training and "
+                f"{len(val)} for validation. Complete the list, or remove it."
+            )
+        note = f"{num_folds} folds of {len(pool)} images, as in the split list of the dataset."
+        splits: Splits = {"train": train, "val": val, "test": own["test"]}
+        assignments.append(_make_assignment(dataset, config, splits, [], [note]))
+    return assignments
 
 
 def find_class_presence(dataset: Dataset, samples: Sequence[Sample]) -> ClassPresence:
@@ -233,7 +264,7 @@ def read_splits(path: Path, samples: Sequence[Sample], *, update: bool = False) 
     """
     by_name = {sample.name: sample for sample in samples}
     splits: Splits = {name: [] for name in SPLITS}
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = read_yaml(path)
     if not isinstance(listed, dict) or not set(listed) <= set(SPLITS):
         raise DataError(f"{path} is damaged. Expected samples under {', '.join(SPLITS)}. Restore or remove it.")
     for split, names in listed.items():

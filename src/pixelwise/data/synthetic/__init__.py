@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import Color
 from pixelwise.data.synthetic.canvas import require_valid_request
 from pixelwise.data.synthetic.cells import CELL_COLORS, CELL_NAMES, cell_image
 from pixelwise.data.synthetic.streets import STREET_COLORS, STREET_NAMES, street_scene
-from pixelwise.errors import InvalidArgumentError, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name
 from pixelwise.files import require_new_folder
 
 __all__ = ["CELL_COLORS", "CELL_NAMES", "STREET_COLORS", "STREET_NAMES", "cell_image", "street_scene", "write_dataset"]
@@ -65,14 +65,13 @@ def write_dataset(
     Raises:
         InvalidArgumentError: An argument is invalid, or `root` is not empty.
     """
-    if kind not in SYNTHETIC_DATASETS:
-        raise unknown_name("synthetic dataset", kind, SYNTHETIC_DATASETS)
+    kind = find_name("synthetic dataset", kind, SYNTHETIC_DATASETS)
     root, (draw, names, colors) = Path(root), SYNTHETIC_DATASETS[kind]
     counts = {"train": num_train, "val": num_val, "test": num_test}
     if min(counts.values()) < 0 or not 0 < sum(counts.values()) <= SEEDS_PER_DATASET:
         requested = ", ".join(f"{count} {split}" for split, count in counts.items())
         raise InvalidArgumentError(
-            f"the numbers of images are {requested}. Expected at least 0 for each split and 1 to {SEEDS_PER_DATASET} "
+            f"The numbers of images are {requested}. Expected at least 0 for each split and 1 to {SEEDS_PER_DATASET} "
             f"in total."
         )
     require_valid_request(seed, size)

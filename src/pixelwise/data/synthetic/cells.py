@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pixelwise.data.classes import Color
+from pixelwise.data.colors import choose_colors
 from pixelwise.data.synthetic.canvas import require_valid_request, smooth_noise
 
 Plane = npt.NDArray[np.float32]
 
 CELL_NAMES: tuple[str, ...] = ("membrane", "cell")
-CELL_COLORS: tuple[Color, ...] = ((0, 0, 0), (255, 255, 255))
+CELL_COLORS = choose_colors(CELL_NAMES)
 MEMBRANE, CELL = range(2)
 
 

@@ -73,7 +73,7 @@ class TilePlanner:
         """
         if self.geometry is None:
             raise InvalidArgumentError(
-                "the network depends on the whole image, so it has no exact tiles and cannot predict an image window "
+                "The network depends on the whole image, so it has no exact tiles and cannot predict an image window "
                 "by window. Cut the image, or train a network with batch normalization or without normalization."
             )
         sample = min(size[0], WINDOWED_SIZE[0]), min(size[1], WINDOWED_SIZE[1])

@@ -139,7 +139,7 @@ def align_upsampling(coarse: Alignment, fine: Alignment = IMAGE) -> AlignedUpsam
             if offset.denominator == 1:
                 return AlignedUpsampling(factor, kernel_size, int(offset))
     raise InvalidArgumentError(
-        f"a map with cells at {coarse.scale} · x + {coarse.offset} cannot be aligned with one at {fine.scale} · x + "
+        f"A map with cells at {coarse.scale} · x + {coarse.offset} cannot be aligned with one at {fine.scale} · x + "
         f"{fine.offset}: their distance is not a multiple of half a cell. Pad the windows between them symmetrically."
     )
 
@@ -166,7 +166,7 @@ def plan_upsampling(paths: Sequence[WindowPath]) -> tuple[tuple[AlignedUpsamplin
         if all(_is_covered(side, paths, plan) for side in range(multiple, 2 * stride + 1, multiple)):
             return plan, multiple
     raise InvalidArgumentError(
-        "the last map of this encoder does not reach the borders of the image. Pad its first convolution, as FCN's "
+        "The last map of this encoder does not reach the borders of the image. Pad its first convolution, as FCN's "
         "release does (first_padding=100), or fc6 by half its kernel."
     )
 

@@ -44,7 +44,7 @@ def get_windows(layer: nn.Module) -> WindowPath:
     is_centered = all(window.first_center == 0 for window in windows if window.stride == 1)
     if len(steps) > 1 or not is_centered:
         raise InvalidArgumentError(
-            f"the branches of {type(layer).__name__} have different centers: it has no alignment."
+            f"The branches of {type(layer).__name__} have different centers: it has no alignment."
         )
     return tuple(sorted({window for window in windows if window.stride > 1}))[-1:]
 
@@ -104,7 +104,7 @@ def dilate(layers: Layers, output_stride: int) -> Layers:
             rate *= step
     if stride != output_stride:
         raise InvalidArgumentError(
-            f"the strides of this encoder lead to {stride}, but not to an output stride of {output_stride}."
+            f"The strides of this encoder lead to {stride}, but not to an output stride of {output_stride}."
         )
     return dict(trunk.items())
 
@@ -175,7 +175,7 @@ def _dilate_layer(layer: nn.Module, rate: int, step: int) -> None:
             continue
         if window.first_center or isinstance(module, nn.AvgPool2d):
             raise InvalidArgumentError(
-                "this encoder cannot be dilated: a window after its last strides is even or an average."
+                "This encoder cannot be dilated: a window after its last strides is even or an average."
             )
         module.dilation = (window.dilation * factor,) * 2
         module.padding = (window.padding * factor,) * 2
@@ -204,7 +204,7 @@ def _get_window(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> SlidingWindo
 def _get_side(value: int | tuple[int, ...]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) > 1:
-        raise InvalidArgumentError(f"a window of {value} is not square, so its map has no single alignment.")
+        raise InvalidArgumentError(f"A window of {value} is not square, so its map has no single alignment.")
     return sides.pop()
 
 

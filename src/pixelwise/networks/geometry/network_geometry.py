@@ -118,7 +118,7 @@ class NetworkGeometry:
         if self.compute_legal_size(size) != size:
             first, second = self.min_size, self.min_size + self.size_multiple
             raise InvalidArgumentError(
-                f"this network takes sides of {first} + {self.size_multiple}k pixels ({first}, {second}, ...), not "
+                f"This network takes sides of {first} + {self.size_multiple}k pixels ({first}, {second}, ...), not "
                 f"{size[0]}x{size[1]}. Pad the image to the next legal size."
             )
         height, width = (self._compute_output_side(size[axis], axis) for axis in (0, 1))
@@ -166,7 +166,9 @@ def _run_output_size(meta_network: nn.Module, in_channels: int, side: int) -> Si
     with torch.inference_mode():
         output = meta_network(torch.empty(1, in_channels, side, side, device="meta"))
     if not isinstance(output, Tensor) or output.dim() != 4:
-        raise InvalidArgumentError("the network must return one tensor (B, K, H, W). Wrap one that returns more.")
+        raise InvalidArgumentError(
+            "The network must return one tensor (B, K, H, W). Wrap it in a module that returns only this."
+        )
     return output.shape[2], output.shape[3]
 
 
@@ -195,7 +197,7 @@ def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[
             reason = error
         else:
             yield side
-    raise InvalidArgumentError(f"the network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE}: {reason}")
+    raise InvalidArgumentError(f"The network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE}: {reason}")
 
 
 def _trace_all_sizes(
@@ -211,7 +213,7 @@ def _trace_all_sizes(
     feature_map, global_ops = _trace(meta_network, in_channels, side)
     if _trace(meta_network, in_channels, side + multiple)[0] != feature_map:
         raise InvalidArgumentError(
-            f"the receptive fields of the network differ between sides of {side} and {side + multiple} pixels, both "
+            f"The receptive fields of the network differ between sides of {side} and {side + multiple} pixels, both "
             "of which it accepts. Let it refuse sizes that it cannot align."
         )
     return feature_map, global_ops
@@ -224,7 +226,7 @@ def _trace(meta_network: nn.Module, in_channels: int, side: int) -> tuple[Featur
     feature_map = tracer.get_map(output)
     if feature_map is None or feature_map.dims != (2, 3):
         ops = ", ".join(tracer.global_ops) or "no operator that reads the image"
-        raise InvalidArgumentError(f"the network's output has no rows and columns of the image (after {ops}).")
+        raise InvalidArgumentError(f"The network's output has no rows and columns of the image (after {ops}).")
     return feature_map, tracer.global_ops
 
 

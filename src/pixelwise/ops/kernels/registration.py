@@ -78,7 +78,7 @@ def _take(full: Tensor, switches: Tensor, kernel: int) -> Tensor:
 def _error_for_switches(size: Any, kernel: int) -> InvalidArgumentError:
     height, width = size
     return InvalidArgumentError(
-        f"switches point outside their {kernel}x{kernel} windows or outside the {height}x{width} map: "
+        f"The switches point outside their {kernel}x{kernel} windows or outside the {height}x{width} map: "
         f"they were not recorded by max_pool_with_switches(kernel_size={kernel}) on a map of this size."
     )
 

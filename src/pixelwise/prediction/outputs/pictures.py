@@ -12,10 +12,11 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont
 
 from pixelwise.conversion.writer import make_palette
-from pixelwise.data.classes import Classes, Color
+from pixelwise.data.classes import Classes
+from pixelwise.data.colors import Color
 from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.io.tiff import Georeference, GeoTag, encode_label_tiff
-from pixelwise.data.visualization import overlay_labels, to_display_image
+from pixelwise.data.visualization import OPACITY, OverlayStyle, overlay_labels, to_display_image
 from pixelwise.inference.predictor import Prediction
 
 LabelValues = Literal["index", "dataset"]
@@ -38,6 +39,9 @@ class LabeledImage:
     """Everything that the image file says about its place, as tags of a GeoTIFF."""
     label_values: LabelValues = "index"
     """Values of a label file: class indices, or the mask values of the dataset."""
+    overlay_style: OverlayStyle = "fill"
+    opacity: float = OPACITY
+    """Opacity of a filled overlay, from 0 to 1."""
 
     @property
     def mask(self) -> Array:
@@ -61,20 +65,35 @@ def encode_labels(path: Path, labeled: LabeledImage) -> bytes:
     return encode_png(labeled.mask, labeled.palette)
 
 
+def draw_overlay(labeled: LabeledImage, image: Array) -> Array:
+    """Draw the classes over an image (H, W, C): (H, W, 3) uint8."""
+    picture = to_display_image(image)
+    return overlay_labels(picture, labeled.labels, labeled.classes, labeled.opacity, labeled.overlay_style)
+
+
 def encode_overlay(labeled: LabeledImage, image: Array) -> bytes:
-    """Encode the image blended with the class colors, and a legend of the classes that occur."""
+    """Encode the classes over the image, and a legend of those that occur."""
     labels, classes = labeled.labels, labeled.classes
+    colors = get_painted_colors(classes)
     counts = np.bincount(labels.ravel())[: len(classes.names)]
     entries = [
         # The font only measures single lines.
-        (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", classes.colors[label])
+        (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", colors[label])
         for label in sorted(np.flatnonzero(counts).tolist(), key=lambda label: (counts[label], label), reverse=True)
     ]
-    return encode_png(add_legend(overlay_labels(to_display_image(image), labels, classes), entries))
+    return encode_png(add_legend(draw_overlay(labeled, image), entries))
 
 
-def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
-    """Append a strip below a picture with a swatch and a text for each entry, wrapped to the width."""
+def get_painted_colors(classes: Classes) -> list[Color | None]:
+    """Return the color of each class in overlays; None for the background."""
+    return [None if label == classes.background else color for label, color in enumerate(classes.colors)]
+
+
+def add_legend(picture: Array, entries: Sequence[tuple[str, Color | None]]) -> Array:
+    """Append a strip below a picture with a swatch and a text for each entry, wrapped to the width.
+
+    The swatch of an entry without color is empty, with a diagonal line.
+    """
     font = ImageFont.load_default(12)
     boxes = [int(font.getlength(text)) + 30 for text, _ in entries]
     width = max(picture.shape[1], *boxes, 1)
@@ -87,6 +106,8 @@ def add_legend(picture: Array, entries: Sequence[tuple[str, Color]]) -> Array:
         x = 4 + index % columns * (width // columns)
         y = picture.shape[0] + 4 + index // columns * 18
         draw.rectangle((x, y + 1, x + 12, y + 13), fill=color, outline=(90, 90, 90))
+        if color is None:
+            draw.line((x, y + 13, x + 12, y + 1), fill=(90, 90, 90))
         draw.text((x + 18, y), text, fill="black", font=font)
     return np.asarray(strip)
 

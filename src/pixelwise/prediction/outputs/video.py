@@ -15,9 +15,8 @@ import numpy as np
 
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.video import NUM_THREADS, Video, VideoFrame, import_av
-from pixelwise.data.visualization import overlay_labels, to_display_image
-from pixelwise.errors import DataError, InvalidArgumentError
-from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend
+from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, describe_cause
+from pixelwise.prediction.outputs.pictures import LabeledImage, add_legend, draw_overlay, get_painted_colors
 
 LABELED_VIDEO = "_overlay.mp4"
 """Ending of a labeled video after the stem."""
@@ -99,11 +98,15 @@ class LabeledVideo:
 
     @contextlib.contextmanager
     def _wrap_errors(self) -> Iterator[None]:
-        """Raise errors of libav as OSError."""
+        """Turn errors of libav into PathAccessError."""
         try:
             yield
         except self.av.FFmpegError as error:
-            raise OSError(f"The labeled video cannot be written ({error.strerror}).") from error
+            raise PathAccessError(
+                f"The labeled video cannot be written ({describe_cause(error)}). Free disk space, or save other "
+                f"outputs "
+                f"than the overlay."
+            ) from error
 
     def _add_stream(self, picture: Any, frame: VideoFrame) -> Any:
         stream = self.container.add_stream(self.encoder.name, rate=self.video.rate, options=self.encoder.options)
@@ -129,8 +132,8 @@ def draw_labeled_frame(labeled: LabeledImage, image: Array) -> Array:
     column of an odd side is repeated, because encoders share colors between two neighbors.
     """
     classes = labeled.classes
-    picture = overlay_labels(to_display_image(image), labeled.labels, classes)
-    entries = [(" ".join(name.split()), color) for name, color in zip(classes.names, classes.colors, strict=True)]
+    picture, colors = draw_overlay(labeled, image), get_painted_colors(classes)
+    entries = [(" ".join(name.split()), color) for name, color in zip(classes.names, colors, strict=True)]
     extended = add_legend(picture, entries)
     if 2 * (extended.shape[0] - picture.shape[0]) <= picture.shape[0]:
         picture = extended
@@ -165,7 +168,7 @@ def read_frame_numbers(path: Path) -> Iterator[int]:
                 yield int(row["frame"])
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(
-            f"{path}: The file is not a list of frames ({error}). Predict the video with --overwrite, without --resume."
+            f"{path}: The file is not a list of frames. Predict the video with --overwrite, without --resume."
         ) from error
 
 
