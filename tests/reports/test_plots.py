@@ -1,7 +1,11 @@
+import re
+from importlib import resources
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
+from pixelwise.data.colors import VISIONS, to_oklab
 from pixelwise.reports.plots import (
     BOTTOM,
     LEFT,
@@ -50,9 +54,10 @@ def test_scores_are_drawn_from_0_to_1_with_a_legend() -> None:
     chart = plot_chart("A & B", [([1], [0.5], "red", "mean IoU"), ([1], [1.0], "blue", "F1")], "minutes")
     root = ElementTree.fromstring(chart)
     assert root.attrib["aria-label"] == "A & B"
-    assert [float(dot.attrib["cy"]) for dot in root.iter("circle")] == [(TOP + BOTTOM) / 2, TOP]
+    markers = [path.attrib["d"] for path in root.iter("path") if path.attrib.get("fill") in ("red", "blue")]
+    assert [float(marker.split()[1].partition("m")[0]) for marker in markers] == [(TOP + BOTTOM) / 2, TOP]
     text = " ".join("".join(element.itertext()) for element in root.iter("text"))
-    assert "● mean IoU ● F1" in text
+    assert "● mean IoU ■ F1" in text
     assert "0 0.2 0.4 0.6 0.8 1" in text
 
 
@@ -73,6 +78,18 @@ def test_ticks_are_round_numbers(low: float, high: float, expected: list[str]) -
 @pytest.mark.parametrize("value", [0.0, 0.3, -2.0, float("nan"), 1e9])
 def test_a_curve_of_one_value_is_drawn(value: float) -> None:
     assert "nan" not in plot_chart("Loss", [([1, 2], [value, value], "red", "")], "steps")
+
+
+def test_curves_of_a_chart_differ_for_color_blind_readers() -> None:
+    (validation,) = plot_training(METRICS[2:], "minutes")
+    assert {"var(--orange)", "var(--blue)"} <= set(re.findall(r"var\(--\w+\)", validation))
+    style = (resources.files("pixelwise.reports") / "page.css").read_text()
+    oranges, blues = (re.findall(rf"--{name}: #(\w{{6}})", style) for name in ("orange", "blue"))
+    assert len(oranges) == len(blues) == 3  # light, dark and print
+    for orange, blue in zip(oranges, blues, strict=True):
+        for vision in VISIONS:
+            a, b = to_oklab([(color[0], color[1], color[2]) for color in map(bytes.fromhex, (orange, blue))], vision)
+            assert np.linalg.norm(a - b) > 0.15
 
 
 def test_without_metrics_there_are_no_charts() -> None:

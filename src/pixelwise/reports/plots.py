@@ -1,5 +1,6 @@
 """Training curves as inline SVG in the colors of the page, light or dark."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,6 +17,11 @@ MAX_POINTS = 600
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 412, 40, 206
 """Sides of the area of the curves, in pixels."""
+MARKERS = (
+    ("●", "M{x:.1f} {y:.1f}m-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0"),
+    ("■", "M{x:.1f} {y:.1f}m-2.5-2.5h5v5h-5z"),
+)
+"""Sign in the legend and path of the markers of the first and of the second curve."""
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes", "steps"]) -> list[str]:
@@ -33,7 +39,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes
             charts.append(plot_chart("Learning rate", [(x, rates, "var(--violet)", "")], x_axis))
     if evaluations:
         x = [line[key] / scale for line in evaluations]
-        titles = {"mean_iou": ("var(--orange)", "mean IoU"), "global_accuracy": ("var(--green)", "global accuracy")}
+        titles = {"mean_iou": ("var(--orange)", "mean IoU"), "global_accuracy": ("var(--blue)", "global accuracy")}
         curves = [
             (x, [line["val"][name] or 0.0 for line in evaluations], color, label)
             for name, (color, label) in titles.items()
@@ -63,12 +69,13 @@ def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
         axes.append(f"M{to_x(value):.1f} {TOP}V{BOTTOM}")
         labels.append(f'<text x="{to_x(value):.1f}" y="{BOTTOM + 16}" text-anchor="middle">{text}</text>')
     lines, legend = [], []
-    for xs, ys, color, label in curves:
-        points = [f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
-        lines.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+    for (xs, ys, color, label), (sign, draw) in zip(curves, itertools.cycle(MARKERS), strict=False):
+        points = [(to_x(x), to_y(y)) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
         if label:
-            lines += [f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="2.5" fill="{color}"/>' for p in points]
-            legend.append(f'<tspan fill="{color}">●</tspan> {escape(label)}')
+            lines.append(f'<path d="{"".join(draw.format(x=x, y=y) for x, y in points)}" fill="{color}"/>')
+            legend.append(f'<tspan fill="{color}">{sign}</tspan> {escape(label)}')
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(title)}" font-size="12" '
         f'fill="currentColor"><text x="{LEFT}" y="18" font-size="14">{escape(title)}</text>'
