@@ -199,7 +199,7 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 def _choose(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     for choice in choices:
-        if value == choice and not isinstance(value, bool):
+        if type(value) is type(choice) and value == choice:
             return choice
     if isinstance(value, str):
         by_text = {str(choice): choice for choice in choices}

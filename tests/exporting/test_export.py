@@ -20,6 +20,8 @@ from pixelwise.inference.int8_file import read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.quantization.result import Int8Accuracy
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def make_images(*shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
@@ -60,6 +62,10 @@ def test_the_card_describes_inputs_and_outputs(exported):
     assert card["tiling"]["stride"] == [2, 2]
     assert card["parity"]["agreement"] == 1
     assert {"pixelwise", "torch", "onnx", "onnxruntime"} <= card["versions"].keys()
+    page = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"has these keys:\n\n((?:\|.*\n)+)", page)
+    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
+    assert documented - {"threshold", "accuracy"} <= card.keys() - {"written_by"} <= documented
 
 
 def test_print_export_shows_size_agreement_and_gap(exported, capsys):

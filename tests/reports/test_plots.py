@@ -1,5 +1,10 @@
+import re
+from importlib import resources
+
+import numpy as np
 import pytest
 
+from pixelwise.data.colors import VISIONS, to_oklab
 from pixelwise.reports.plots import MAX_POINTS, plot_chart, plot_training, smooth, thin
 
 METRICS = [
@@ -24,6 +29,18 @@ def test_training_is_plotted_over_minutes_or_steps() -> None:
     _, rate, validation = plot_training(METRICS, "steps")
     assert "Learning rate" in rate
     assert "steps" in validation
+
+
+def test_curves_of_a_chart_differ_for_color_blind_readers() -> None:
+    (validation,) = plot_training(METRICS[2:], "minutes")
+    assert {"var(--orange)", "var(--blue)"} <= set(re.findall(r"var\(--\w+\)", validation))
+    style = (resources.files("pixelwise.reports") / "page.css").read_text()
+    oranges, blues = (re.findall(rf"--{name}: #(\w{{6}})", style) for name in ("orange", "blue"))
+    assert len(oranges) == len(blues) == 3  # light, dark and print
+    for orange, blue in zip(oranges, blues, strict=True):
+        for vision in VISIONS:
+            a, b = to_oklab([(color[0], color[1], color[2]) for color in map(bytes.fromhex, (orange, blue))], vision)
+            assert np.linalg.norm(a - b) > 0.15
 
 
 def test_without_metrics_there_are_no_charts() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pixelwise.arguments import Index, Range
+
 StrPath = str | os.PathLike[str]
 StrPaths = StrPath | Sequence[StrPath]
 
@@ -94,5 +96,7 @@ Threshold = Annotated[
         default="the likeliest class",
     ),
 ]
-Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
+NumFolds = Annotated[int, Range(ge=2)]
+PercentagePoints = Annotated[float, Range(ge=0, le=100)]
+Seed = Annotated[Index | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelwise.arguments import check_arguments
 from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
 from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
@@ -99,6 +100,7 @@ class Dataset:
     """Statistics of the samples that `scan.scan_dataset` read."""
 
     @classmethod
+    @check_arguments
     @wrap_path_errors()
     def load(cls, path: str | os.PathLike[str], format: str | None = None, masks: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
@@ -218,6 +220,7 @@ class Dataset:
         """The samples of each split that has some; train where the format has no splits."""
         return {split: samples for split, samples in group_by_split(self.samples).items() if samples}
 
+    @check_arguments
     def split(self, name: Split) -> "Dataset":
         """Return the dataset with only the samples of one split, with the classes of the whole dataset.
 
@@ -230,6 +233,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @check_arguments
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
         image, mask = self.read(self.samples[index])

@@ -1,6 +1,7 @@
 """Training curves as inline SVG in the colors of the page, light or dark."""
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,7 +19,6 @@ COLORS = {
     "var(--pale)": "#010201",
     "var(--blue)": "#010202",
     "var(--orange)": "#010203",
-    "var(--green)": "#010204",
     "var(--violet)": "#010205",
 }
 """Color of the page → its stand-in for Matplotlib, which knows no CSS variables."""
@@ -35,9 +35,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes
     scale, key = (60, "seconds") if x_axis == "minutes" else (1, "step")
     steps = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "val" in line]
-    pale, blue, orange, green, violet = (
-        COLORS[f"var(--{name})"] for name in ("pale", "blue", "orange", "green", "violet")
-    )
+    pale, blue, orange, violet = (COLORS[f"var(--{name})"] for name in ("pale", "blue", "orange", "violet"))
     charts = []
     if len(steps) > 1:
         x, losses, rates = (thin([line[name] for line in steps]) for name in (key, "loss", "lr"))
@@ -49,7 +47,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes
         x = [line[key] / scale for line in evaluations]
         curves: list[Curve] = [
             (x, [line["val"][name] or 0.0 for line in evaluations], color, label)
-            for name, color, label in (("mean_iou", orange, "mean IoU"), ("global_accuracy", green, "global accuracy"))
+            for name, color, label in (("mean_iou", orange, "mean IoU"), ("global_accuracy", blue, "global accuracy"))
         ]
         charts.append(plot_chart("Validation", curves, x_axis))
     return charts
@@ -69,8 +67,8 @@ def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.2, 2.5))
         axes = figure.add_axes((0.12, 0.18, 0.85, 0.7))  # a computed layout would take as long as the drawing
-        for x, y, color, label in curves:
-            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=3)
+        for (x, y, color, label), marker in zip(curves, itertools.cycle("os")):
+            axes.plot(x, y, color=color, label=label or None, marker=marker if label else None, markersize=3)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel(x_label)
         axes.ticklabel_format(axis="y", scilimits=(-2, 4))
