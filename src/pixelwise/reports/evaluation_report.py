@@ -9,7 +9,6 @@ from typing import Any
 
 from pixelwise.data.visualization import to_css_color
 from pixelwise.evaluation.evaluate import EvaluationCounts
-from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.inference.predictor import Predictor
 from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.gallery import ImageGallery, build_image_table, compute_image_score, list_panel_swatches
@@ -105,13 +104,7 @@ def build_evaluation_values(report: EvaluationReport) -> dict[str, Any]:
         "network": f"{network.name}, encoder {network.encoder}" if network.encoder else network.name,
         "num_parameters": f"{sum(p.numel() for p in report.predictor.module.parameters()):,}",
         "precision": report.predictor.precision,
-        "cards": make_score_cards(scores),
-        "foreground": scores["binary"]["name"] if scores["binary"] else None,
-        "binary_cards": [
-            (title, format_percent(scores["binary"][key]), "")
-            for key, title in BINARY_SCORES.items()
-            if scores["binary"] and key in scores["binary"]
-        ],
+        "cards": make_score_cards(scores, report.predictor.threshold),
         "classes": build_table(CLASS_COLUMNS, rows),
         "images": build_image_table(report.gallery),
         "num_shown": len(report.gallery.images),
