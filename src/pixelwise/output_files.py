@@ -259,7 +259,7 @@ def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwri
         overwrite: True if the user allows to replace files.
     """
     reasons: dict[str, str] = {
-        "blocked": "is in the way, and Pixelwise did not write it. Move it, or write to another place.",
+        "blocked": "is a folder, which is never replaced. Move it, or choose another name.",
         "foreign": "exists, and Pixelwise did not write it. Write to another place, or replace it with --overwrite.",
         "edited": "was changed after Pixelwise wrote it. Write to another place, or replace it with --overwrite.",
         "other": "was written by another request. Use the same options, write to another place, or replace it with "
