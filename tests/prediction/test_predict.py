@@ -869,6 +869,18 @@ def test_samples_that_cannot_be_drawn_raise_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("folder", ["masks", "masks/train", "Labels"])
+def test_masks_of_a_dataset_are_not_mixed_with_predictions(model: Path, photos: Path, folder: str) -> None:
+    data, out = photos.parent / "data", photos.parent / "data" / folder
+    data.mkdir()
+    photos.rename(data / "images")
+    predict(model, [data / "images"], out, device="cpu")  # labels to correct, where there are no masks
+    predict(model, [data / "images"], out, device="cpu", resume=True)
+    write_png(out / "mine.png", np.zeros((9, 13), np.uint8))
+    with pytest.raises(InvalidArgumentError, match=r"holds masks of a dataset, such as mine\.png\. .* Choose another"):
+        predict(model, [data / "images/one.png"], out, save=["overlay"], device="cpu")
+
+
 def count_points(path: Path) -> int:
     """Return the number of corners of all polygons in an output file."""
     if path.suffix == ".xml":
