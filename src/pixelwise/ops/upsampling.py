@@ -222,7 +222,19 @@ def bilinear_weight(
     return weight
 
 
-class UnpoolNearest(nn.Module):
+class _BlockUnpool(nn.Module):
+    """A module that writes each value into a block of pixels."""
+
+    def __init__(self, kernel_size: int | Size = 2) -> None:
+        super().__init__()
+        check_pair("kernel_size", kernel_size)
+        self.kernel_size = kernel_size
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"
+
+
+class UnpoolNearest(_BlockUnpool):
     """The module form of `unpool_nearest`.
 
     Args:
@@ -241,20 +253,12 @@ class UnpoolNearest(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, kernel_size: int | Size = 2) -> None:
-        super().__init__()
-        check_pair("kernel_size", kernel_size)
-        self.kernel_size = kernel_size
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.kernel_size)
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}"
 
-
-class UnpoolBedOfNails(nn.Module):
+class UnpoolBedOfNails(_BlockUnpool):
     """The module form of `unpool_bed_of_nails`.
 
     Args:
@@ -273,17 +277,9 @@ class UnpoolBedOfNails(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, kernel_size: int | Size = 2) -> None:
-        super().__init__()
-        check_pair("kernel_size", kernel_size)
-        self.kernel_size = kernel_size
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.kernel_size)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}"
 
 
 class Interpolate(nn.Module):
