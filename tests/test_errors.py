@@ -56,7 +56,7 @@ def test_a_missing_extra_gives_the_pip_command() -> None:
     assert isinstance(error, InvalidArgumentError)
     assert (
         str(error)
-        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]"'
+        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]".'
     )
 
 

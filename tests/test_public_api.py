@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
             "--label-values",
             "--min-area",
             "--fill-holes",
+            "--simplify",
             "--overlay-style",
             "--opacity",
             "--threshold",

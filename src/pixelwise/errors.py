@@ -187,7 +187,7 @@ def describe_cause(error: BaseException) -> str:
         return f"{error} is missing"
     if isinstance(reason := getattr(error, "reason", None), BaseException):  # of a URL
         return describe_cause(reason)
-    lines = str(error).strip().splitlines()
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()  # libav puts numbers before it
     return lines[0][:200].rstrip(" .:") if lines else type(error).__name__
 
 

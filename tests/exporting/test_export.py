@@ -90,8 +90,7 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
-@pytest.mark.parametrize("names", [["background", "crack"], ["crack", "background"]])
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(("names", "suffix"), [(["background", "crack"], ".onnx"), (["crack", "background"], ".pt2")])
 def test_a_threshold_is_part_of_the_graph_and_on_the_card(make_model, tmp_path, suffix, names):
     network = NetworkConfig(base_channels=2, depth=1)
     model = make_model(tmp_path / "m", network=network, classes={"names": names})

@@ -412,7 +412,7 @@ def test_invalid_maps_and_kernel_sizes_raise() -> None:
         ):
             with pytest.raises(InvalidArgumentError, match="kernel_size is"):
                 call(kernel)
-    with pytest.raises(InvalidArgumentError, match="1x6 has no whole 2x2 window; use ceil_mode"):
+    with pytest.raises(InvalidArgumentError, match=r"1x6 has no whole 2x2 window. Use ceil_mode"):
         max_pool_with_switches(x[:, :, :1])
 
 
@@ -447,7 +447,7 @@ def test_switches_out_of_range_raise(channels: int, memory_format: torch.memory_
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [((4, 8), "height of size .* it must be 7 to 9"), ((8, 10), "width of size .* it must be 7 to 9")],
+    [((4, 8), "height of size .* It must be 7 to 9"), ((8, 10), "width of size .* It must be 7 to 9")],
 )
 def test_impossible_sizes_raise(size: tuple[int, int], message: str) -> None:
     pooled, switches = max_pool_with_switches(torch.randn(1, 2, 8, 8))
@@ -465,9 +465,9 @@ def test_invalid_out_raises() -> None:
         (pooled, switches.int()),
         (pooled.to(memory_format=torch.channels_last), switches),
     ):
-        with pytest.raises(InvalidArgumentError, match=r"Out is .* but must be \(1, 2, 4, 4\)"):
+        with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 4, 4\)"):
             max_pool_with_switches(x, out=out)
-    with pytest.raises(InvalidArgumentError, match=r"Out is .* but must be \(1, 2, 8, 8\)"):
+    with pytest.raises(InvalidArgumentError, match=r"out is .* but must be \(1, 2, 8, 8\)"):
         max_unpool(pooled, switches, (8, 8), out=x[..., 1:])
     with pytest.raises(InvalidArgumentError, match="cannot be differentiated"):
         max_pool_with_switches(x.clone().requires_grad_(), out=(pooled, switches))

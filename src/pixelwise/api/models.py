@@ -254,6 +254,9 @@ def predict(
         Index, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    simplify: Annotated[
+        float, Option(help="Distance by which polygons may differ from the labels.", metavar="PIXELS")
+    ] = 0,
     overlay_style: Annotated[
         Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
     ] = "fill",
@@ -291,6 +294,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        simplify: Largest distance in pixels between the outlines of "polygons", "labelme", "coco" and "cvat" and those
+            of the labels. 0 follows the edges of pixels; 1 leaves few corners, which are easy to move by hand.
         overlay_style: Overlays show each region in its color ("fill"), or only its outline.
         opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
@@ -334,6 +339,7 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        simplify=simplify,
         overlay_style=overlay_style,
         opacity=opacity,
     )

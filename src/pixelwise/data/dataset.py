@@ -32,14 +32,7 @@ from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
-from pixelwise.errors import (
-    DataError,
-    InvalidArgumentError,
-    PathAccessError,
-    PathNotFoundError,
-    find_name,
-    wrap_path_errors,
-)
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, find_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -127,11 +120,7 @@ class Dataset:
         root = Path(path)
         if "://" in str(path):
             raise PathNotFoundError(f"Dataset {str(path)!r} is a URL, but datasets are read from folders. Download it.")
-        if not root.exists():
-            raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
         require_folder(root)
-        if not os.access(root, os.R_OK | os.X_OK):
-            raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         description = read_description(root)
         try:
             return cls._load(root, description, format, masks)

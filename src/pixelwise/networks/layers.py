@@ -132,7 +132,7 @@ def check_images(network: nn.Module, images: Tensor, in_channels: int, multiple:
     """Raise InvalidArgumentError unless `network` takes these images: (B, in_channels, H, W) floats of a legal size."""
     if isinstance(images, Tensor) and images.dtype in INTEGER_DTYPES:
         raise InvalidArgumentError(
-            f"images is {describe_value(images)}, but must be floating point; use images.float(), or wrap the network "
+            f"images is {describe_value(images)}, but must be floating point. Use images.float(), or wrap the network "
             "in Segmenter, which normalizes raw images."
         )
     check_map("images", images)

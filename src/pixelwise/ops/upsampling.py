@@ -222,7 +222,19 @@ def bilinear_weight(
     return weight
 
 
-class UnpoolNearest(nn.Module):
+class _BlockUnpool(nn.Module):
+    """A module that writes each value into a block of pixels."""
+
+    def __init__(self, kernel_size: int | Size = 2) -> None:
+        super().__init__()
+        check_pair("kernel_size", kernel_size)
+        self.kernel_size = kernel_size
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"
+
+
+class UnpoolNearest(_BlockUnpool):
     """The module form of `unpool_nearest`.
 
     Args:
@@ -241,20 +253,12 @@ class UnpoolNearest(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, kernel_size: int | Size = 2) -> None:
-        super().__init__()
-        check_pair("kernel_size", kernel_size)
-        self.kernel_size = kernel_size
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value repeated over its block."""
         return unpool_nearest(x, self.kernel_size)
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}"
 
-
-class UnpoolBedOfNails(nn.Module):
+class UnpoolBedOfNails(_BlockUnpool):
     """The module form of `unpool_bed_of_nails`.
 
     Args:
@@ -273,17 +277,9 @@ class UnpoolBedOfNails(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, kernel_size: int | Size = 2) -> None:
-        super().__init__()
-        check_pair("kernel_size", kernel_size)
-        self.kernel_size = kernel_size
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value at the top left of its block."""
         return unpool_bed_of_nails(x, self.kernel_size)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}"
 
 
 class Interpolate(nn.Module):
@@ -322,4 +318,4 @@ def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:
     if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         raise InvalidArgumentError(f"dtype is {describe_value(dtype)}, but must be a floating-point torch.dtype.")
     if device is not None and not isinstance(device, torch.device):
-        raise InvalidArgumentError(f"device is {describe_value(device)}, but must be a torch.device.")
+        raise InvalidArgumentError(f"Device is {describe_value(device)}, but must be a torch.device.")
