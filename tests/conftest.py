@@ -17,6 +17,7 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
+    *("test_bad_arguments.py", "cli/test_bad_options.py"),
     *("api", "training", "exporting", "lowering", "quantization", "data/formats/test_malformed_annotations.py"),
     *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
     *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),

@@ -86,6 +86,7 @@ def _list_methods(name: str, kind: type) -> Iterator[tuple[str, Callable[..., An
 IMAGE = torch.arange(3 * 16 * 16, dtype=torch.float32).view(1, 3, 16, 16) / 100
 MAP = IMAGE[:, :2, :8, :8].contiguous()
 POOLED, SWITCHES = ops.max_pool_with_switches(MAP)
+WINDOWS = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1}
 LABELS = torch.zeros(1, 8, 8, dtype=torch.int64)
 COUNTS = np.array([[3, 1], [0, 4]])
 CLASSES = np.zeros((4, 4), np.int64)
@@ -168,17 +169,17 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "networks.geometry.NetworkGeometry.compute_output_size": (traced.compute_output_size, {"size": (4, 4)}),
         "ops.max_pool_with_switches": (
             ops.max_pool_with_switches,
-            {"x": MAP, "kernel_size": 2, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
+            {"x": MAP, **WINDOWS, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
         ),
         "ops.max_unpool": (
             ops.max_unpool,
-            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), "kernel_size": 2, "out": MAP.clone()},
+            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), **WINDOWS, "out": MAP.clone()},
         ),
         "ops.pack_switches": (ops.pack_switches, {"switches": SWITCHES}),
         "ops.unpack_switches": (ops.unpack_switches, {"packed": ops.pack_switches(SWITCHES), "num_channels": 2}),
-        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {"kernel_size": 2, "ceil_mode": False}),
+        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {**WINDOWS, "ceil_mode": False}),
         "ops.MaxPoolWithSwitches.forward": (pooling, {"x": MAP}),
-        "ops.MaxUnpool.__init__": (ops.MaxUnpool, {"kernel_size": 2}),
+        "ops.MaxUnpool.__init__": (ops.MaxUnpool, WINDOWS),
         "ops.MaxUnpool.forward": (ops.MaxUnpool(), {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8)}),
         "ops.transposed_conv": (
             ops.transposed_conv,
@@ -196,8 +197,8 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             {"in_channels": 2, "out_channels": 2, "kernel_size": 3, **conv, "bias": True},
         ),
         "ops.TransposedConv.forward": (ops.TransposedConv(2, 2, 3), {"x": MAP}),
-        "ops.unpool_nearest": (ops.unpool_nearest, {"x": MAP, "factor": 2}),
-        "ops.unpool_bed_of_nails": (ops.unpool_bed_of_nails, {"x": MAP, "factor": 2}),
+        "ops.unpool_nearest": (ops.unpool_nearest, {"x": MAP, "kernel_size": 2}),
+        "ops.unpool_bed_of_nails": (ops.unpool_bed_of_nails, {"x": MAP, "kernel_size": 2}),
         "ops.interpolate": (ops.interpolate, {"x": MAP, "size": (4, 4), "mode": "bilinear"}),
         "ops.bilinear_kernel": (
             ops.bilinear_kernel,
@@ -207,9 +208,9 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             ops.bilinear_weight,
             {"channels": 2, "kernel_size": 3, "groups": 1, "dtype": torch.float32, "device": torch.device("cpu")},
         ),
-        "ops.UnpoolNearest.__init__": (ops.UnpoolNearest, {"factor": 2}),
+        "ops.UnpoolNearest.__init__": (ops.UnpoolNearest, {"kernel_size": 2}),
         "ops.UnpoolNearest.forward": (ops.UnpoolNearest(), {"x": MAP}),
-        "ops.UnpoolBedOfNails.__init__": (ops.UnpoolBedOfNails, {"factor": 2}),
+        "ops.UnpoolBedOfNails.__init__": (ops.UnpoolBedOfNails, {"kernel_size": 2}),
         "ops.UnpoolBedOfNails.forward": (ops.UnpoolBedOfNails(), {"x": MAP}),
         "ops.Interpolate.__init__": (ops.Interpolate, {"mode": "nearest"}),
         "ops.Interpolate.forward": (ops.Interpolate(), {"x": MAP, "size": (4, 4)}),
@@ -277,7 +278,7 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
     where = {"device": "cpu", "precision": "fp32"}
     dataset = {"data": files["data"], "format": None, "masks": None}
     plan = {"budget": 60, "network": "unet", "settings": {}, "group_by": None, "overwrite": False, "seed": 0, **where}
-    return {
+    commands: dict[str, Valid] = {
         "check": (
             pw.check,
             {
@@ -395,6 +396,11 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             {"name": "unet", "size": (32, 32), "channels": 3, "classes": 2, "encoder": None, "settings": {}},
         ),
     }
+    commands["evaluate"][1].update(html_path=None, threshold=None, choose_threshold=None)
+    for name in ("export", "load", "predict"):
+        commands[name][1].update(threshold=None)
+    commands["predict"][1].update(overlay_style="fill", opacity=0.5, simplify=0.0, samples=1, seed=0)
+    return commands
 
 
 def make_object_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
@@ -422,6 +428,7 @@ def make_object_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
                 "tile_size": None,
                 "keep_logits": False,
                 "samples": 1,
+                "seed": None,
                 "tta": [],
             },
         ),
@@ -509,6 +516,8 @@ ACCEPTED: Mapping[str, str] = {
     "ops.TransposedConv.__init__(bias)": "True",
     "ops.*(out)": "None",
     "ops.*(padding)": "0",
+    "ops.max_*(stride)": "None",
+    "ops.Max*(stride)": "None",
     "ops.*(output_padding)": "0",
     "ops.bilinear_*(device)": "None",
     "*(ignore_index)": "0 -1",
@@ -587,6 +596,7 @@ ACCEPTED: Mapping[str, str] = {
     "Predictor.predict(tile_size)": "None",
     "Predictor.*(keep_logits)": "True",
     "Predictor.predict(tta)": "[]",
+    "Predictor.predict(seed)": "None 0",
     "Predictor.predict_batch(images)": "dtype",
 }
 """Parameter, "function(parameter)" as a pattern → the bad values that it takes, by name."""
@@ -601,6 +611,11 @@ NOT_CALLED: Mapping[str, str] = {
     "*(*_path)": "None name path",
     "check(resolution)": "None",
     "evaluate(split)": "None",
+    "evaluate(html_path)": "name path",
+    "evaluate(choose_threshold)": "None",
+    "*(threshold)": "None",
+    "predict(opacity)": "0",
+    "predict(simplify)": "0 1.5 None",
     "export(logits)": "True",
     "export(min_agreement)": "None 0",
     "export(opset)": "None",

@@ -269,7 +269,7 @@ def predict(
     samples: Annotated[
         Count, Option(help="Number of Monte Carlo dropout samples to average, for networks with dropout.", metavar="N")
     ] = 1,
-    seed: Annotated[int, Option(help="Seed of the samples of each image.")] = 0,
+    seed: Annotated[Index, Option(help="Seed of the samples of each image.")] = 0,
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
     overwrite: Overwrite = False,
     shard: Annotated[
