@@ -43,8 +43,9 @@ def draw_palette(path: Path) -> None:
 def draw_demo(run: Path, shown: int = 3) -> None:
     """Draw every tenth test image of the demo: image, ground truth, prediction and errors, with a legend."""
     predictor = pixelwise.load(run)
-    dataset = adapt_to_model(Dataset.load(run / "data"), predictor)
+    dataset = Dataset.load(run / "data")
     _, samples = choose_split(dataset, run, "test")
+    dataset = adapt_to_model(dataset, predictor, samples)
     rows = []
     for sample in samples[:: max(1, len(samples) // shown)][:shown]:
         image, labels = dataset.read(sample)

@@ -15,7 +15,7 @@ MAX_POINTS = 600
 """Largest number of points of a curve: about one per pixel."""
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 412, 40, 206
+LEFT, RIGHT, TOP, BOTTOM = 58, 394, 40, 206
 """Sides of the area of the curves, in pixels."""
 MARKERS = (
     ("●", "M{x:.1f} {y:.1f}m-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0"),
