@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
-    *("api", "checks/test_planted.py", "conversion/test_conversion.py"),
+    *("api", "cli/test_bad_options.py", "checks/test_planted.py", "conversion/test_conversion.py"),
     *("data/formats/test_malformed_annotations.py", "data/test_synthetic.py", "evaluation", "exporting"),
     *("inference/test_engine_selection.py", "inference/test_engines.py", "inference/test_int8_file.py"),
     *("inference/tiling/test_tiled.py", "lowering", "networks/geometry/test_network_geometry.py"),
@@ -30,7 +30,7 @@ SLOW_PATHS = (
     *("planning/test_planner_timing.py", "prediction/test_localize.py", "prediction/test_predict.py"),
     *("prediction/test_rasters.py", "prediction/test_ray_cluster.py", "prediction/test_stacks.py"),
     *("prediction/test_videos.py", "quantization", "reports/test_pages_in_browser.py"),
-    *("test_bad_arguments.py", "test_docstrings.py", "test_end_to_end.py", "test_examples.py"),
+    *("test_bad_arguments.py", "test_docs.py", "test_docstrings.py", "test_end_to_end.py", "test_examples.py"),
     *("test_kill.py", "test_ownership.py", "test_public_api.py", "test_readme.py", "test_walk.py"),
     "training",
 )

@@ -86,7 +86,6 @@ def _list_methods(name: str, kind: type) -> Iterator[tuple[str, Callable[..., An
 IMAGE = torch.arange(3 * 16 * 16, dtype=torch.float32).view(1, 3, 16, 16) / 100
 MAP = IMAGE[:, :2, :8, :8].contiguous()
 POOLED, SWITCHES = ops.max_pool_with_switches(MAP)
-WINDOWS = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1}
 LABELS = torch.zeros(1, 8, 8, dtype=torch.int64)
 COUNTS = np.array([[3, 1], [0, 4]])
 CLASSES = np.zeros((4, 4), np.int64)
@@ -96,6 +95,7 @@ Valid = tuple[Callable[..., Any], dict[str, Any]]
 
 def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
     """Return the name of each public function → what to call, and valid arguments."""
+    windows = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1}
     conv = {"stride": 1, "padding": 1, "output_padding": 0, "dilation": 1, "groups": 1}
     weight = torch.ones(2, 2, 3, 3)
     loss = {"ignore_index": 255, "class_weights": torch.ones(2), "pixel_weights": torch.ones(1, 8, 8)}
@@ -169,17 +169,17 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "networks.geometry.NetworkGeometry.compute_output_size": (traced.compute_output_size, {"size": (4, 4)}),
         "ops.max_pool_with_switches": (
             ops.max_pool_with_switches,
-            {"x": MAP, **WINDOWS, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
+            {"x": MAP, **windows, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
         ),
         "ops.max_unpool": (
             ops.max_unpool,
-            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), **WINDOWS, "out": MAP.clone()},
+            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), **windows, "out": MAP.clone()},
         ),
         "ops.pack_switches": (ops.pack_switches, {"switches": SWITCHES}),
         "ops.unpack_switches": (ops.unpack_switches, {"packed": ops.pack_switches(SWITCHES), "num_channels": 2}),
-        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {**WINDOWS, "ceil_mode": False}),
+        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {**windows, "ceil_mode": False}),
         "ops.MaxPoolWithSwitches.forward": (pooling, {"x": MAP}),
-        "ops.MaxUnpool.__init__": (ops.MaxUnpool, WINDOWS),
+        "ops.MaxUnpool.__init__": (ops.MaxUnpool, windows),
         "ops.MaxUnpool.forward": (ops.MaxUnpool(), {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8)}),
         "ops.transposed_conv": (
             ops.transposed_conv,
@@ -516,8 +516,7 @@ ACCEPTED: Mapping[str, str] = {
     "ops.TransposedConv.__init__(bias)": "True",
     "ops.*(out)": "None",
     "ops.*(padding)": "0",
-    "ops.max_*(stride)": "None",
-    "ops.Max*(stride)": "None",
+    "ops.*ax*(stride)": "None",
     "ops.*(output_padding)": "0",
     "ops.bilinear_*(device)": "None",
     "*(ignore_index)": "0 -1",

@@ -166,7 +166,7 @@ def convert_os_error(error: OSError, subject: object, action: str) -> PathNotFou
 
 def describe_failure(error: "PixelwiseError | OSError") -> str:
     """Return the message for an error of Pixelwise or of the operating system."""
-    if isinstance(error, PixelwiseError):
+    if isinstance(error, PixelwiseError) or error.errno is None:
         return str(error)
     return str(convert_os_error(error, _name_path(error), "be read or written"))
 
