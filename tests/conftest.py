@@ -30,7 +30,7 @@ SLOW_PATHS = (
     *("planning/test_planner_timing.py", "prediction/test_localize.py", "prediction/test_predict.py"),
     *("prediction/test_rasters.py", "prediction/test_ray_cluster.py", "prediction/test_stacks.py"),
     *("prediction/test_videos.py", "quantization", "reports/test_pages_in_browser.py"),
-    *("test_bad_arguments.py", "test_docstrings.py", "test_end_to_end.py", "test_examples.py"),
+    *("test_bad_arguments.py", "test_docs.py", "test_docstrings.py", "test_end_to_end.py", "test_examples.py"),
     *("test_kill.py", "test_ownership.py", "test_public_api.py", "test_readme.py", "test_walk.py"),
     "training",
 )

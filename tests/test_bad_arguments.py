@@ -95,6 +95,7 @@ Valid = tuple[Callable[..., Any], dict[str, Any]]
 
 def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
     """Return the name of each public function → what to call, and valid arguments."""
+    windows = {"kernel_size": 2, "stride": 2, "padding": 0, "dilation": 1}
     conv = {"stride": 1, "padding": 1, "output_padding": 0, "dilation": 1, "groups": 1}
     weight = torch.ones(2, 2, 3, 3)
     loss = {"ignore_index": 255, "class_weights": torch.ones(2), "pixel_weights": torch.ones(1, 8, 8)}
@@ -168,17 +169,17 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
         "networks.geometry.NetworkGeometry.compute_output_size": (traced.compute_output_size, {"size": (4, 4)}),
         "ops.max_pool_with_switches": (
             ops.max_pool_with_switches,
-            {"x": MAP, "kernel_size": 2, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
+            {"x": MAP, **windows, "ceil_mode": False, "out": (POOLED.clone(), SWITCHES.clone())},
         ),
         "ops.max_unpool": (
             ops.max_unpool,
-            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), "kernel_size": 2, "out": MAP.clone()},
+            {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8), **windows, "out": MAP.clone()},
         ),
         "ops.pack_switches": (ops.pack_switches, {"switches": SWITCHES}),
         "ops.unpack_switches": (ops.unpack_switches, {"packed": ops.pack_switches(SWITCHES), "num_channels": 2}),
-        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {"kernel_size": 2, "ceil_mode": False}),
+        "ops.MaxPoolWithSwitches.__init__": (ops.MaxPoolWithSwitches, {**windows, "ceil_mode": False}),
         "ops.MaxPoolWithSwitches.forward": (pooling, {"x": MAP}),
-        "ops.MaxUnpool.__init__": (ops.MaxUnpool, {"kernel_size": 2}),
+        "ops.MaxUnpool.__init__": (ops.MaxUnpool, windows),
         "ops.MaxUnpool.forward": (ops.MaxUnpool(), {"pooled": POOLED, "switches": SWITCHES, "size": (8, 8)}),
         "ops.transposed_conv": (
             ops.transposed_conv,
@@ -196,8 +197,8 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             {"in_channels": 2, "out_channels": 2, "kernel_size": 3, **conv, "bias": True},
         ),
         "ops.TransposedConv.forward": (ops.TransposedConv(2, 2, 3), {"x": MAP}),
-        "ops.unpool_nearest": (ops.unpool_nearest, {"x": MAP, "factor": 2}),
-        "ops.unpool_bed_of_nails": (ops.unpool_bed_of_nails, {"x": MAP, "factor": 2}),
+        "ops.unpool_nearest": (ops.unpool_nearest, {"x": MAP, "kernel_size": 2}),
+        "ops.unpool_bed_of_nails": (ops.unpool_bed_of_nails, {"x": MAP, "kernel_size": 2}),
         "ops.interpolate": (ops.interpolate, {"x": MAP, "size": (4, 4), "mode": "bilinear"}),
         "ops.bilinear_kernel": (
             ops.bilinear_kernel,
@@ -207,9 +208,9 @@ def make_valid_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             ops.bilinear_weight,
             {"channels": 2, "kernel_size": 3, "groups": 1, "dtype": torch.float32, "device": torch.device("cpu")},
         ),
-        "ops.UnpoolNearest.__init__": (ops.UnpoolNearest, {"factor": 2}),
+        "ops.UnpoolNearest.__init__": (ops.UnpoolNearest, {"kernel_size": 2}),
         "ops.UnpoolNearest.forward": (ops.UnpoolNearest(), {"x": MAP}),
-        "ops.UnpoolBedOfNails.__init__": (ops.UnpoolBedOfNails, {"factor": 2}),
+        "ops.UnpoolBedOfNails.__init__": (ops.UnpoolBedOfNails, {"kernel_size": 2}),
         "ops.UnpoolBedOfNails.forward": (ops.UnpoolBedOfNails(), {"x": MAP}),
         "ops.Interpolate.__init__": (ops.Interpolate, {"mode": "nearest"}),
         "ops.Interpolate.forward": (ops.Interpolate(), {"x": MAP, "size": (4, 4)}),
@@ -509,6 +510,7 @@ ACCEPTED: Mapping[str, str] = {
     "ops.TransposedConv.__init__(bias)": "True",
     "ops.*(out)": "None",
     "ops.*(padding)": "0",
+    "ops.*ax*(stride)": "None",
     "ops.*(output_padding)": "0",
     "ops.bilinear_*(device)": "None",
     "*(ignore_index)": "0 -1",
