@@ -278,7 +278,7 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
     where = {"device": "cpu", "precision": "fp32"}
     dataset = {"data": files["data"], "format": None, "masks": None}
     plan = {"budget": 60, "network": "unet", "settings": {}, "group_by": None, "overwrite": False, "seed": 0, **where}
-    return {
+    commands: dict[str, Valid] = {
         "check": (
             pw.check,
             {
@@ -396,6 +396,11 @@ def make_command_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
             {"name": "unet", "size": (32, 32), "channels": 3, "classes": 2, "encoder": None, "settings": {}},
         ),
     }
+    commands["evaluate"][1].update(html_path=None, threshold=None, choose_threshold=None)
+    for name in ("export", "load", "predict"):
+        commands[name][1].update(threshold=None)
+    commands["predict"][1].update(overlay_style="fill", opacity=0.5, simplify=0.0, samples=1, seed=0)
+    return commands
 
 
 def make_object_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
@@ -423,6 +428,7 @@ def make_object_calls(files: Mapping[str, Path]) -> dict[str, Valid]:
                 "tile_size": None,
                 "keep_logits": False,
                 "samples": 1,
+                "seed": None,
                 "tta": [],
             },
         ),
@@ -589,6 +595,7 @@ ACCEPTED: Mapping[str, str] = {
     "Predictor.predict(tile_size)": "None",
     "Predictor.*(keep_logits)": "True",
     "Predictor.predict(tta)": "[]",
+    "Predictor.predict(seed)": "None 0",
     "Predictor.predict_batch(images)": "dtype",
 }
 """Parameter, "function(parameter)" as a pattern → the bad values that it takes, by name."""
@@ -603,6 +610,11 @@ NOT_CALLED: Mapping[str, str] = {
     "*(*_path)": "None name path",
     "check(resolution)": "None",
     "evaluate(split)": "None",
+    "evaluate(html_path)": "name path",
+    "evaluate(choose_threshold)": "None",
+    "*(threshold)": "None",
+    "predict(opacity)": "0",
+    "predict(simplify)": "0 1.5 None",
     "export(logits)": "True",
     "export(min_agreement)": "None 0",
     "export(opset)": "None",

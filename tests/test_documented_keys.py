@@ -45,7 +45,7 @@ def write_images(folder: Path) -> Path:
 
 def test_outputs_of_predict(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    save: Any = ["polygons", "table", "probabilities", "probabilities-tiff"]
+    save: Any = ["polygons", "table", "probabilities", "probabilities-tiff", "overlay"]
     pw.predict(model, write_images(tmp_path / "in"), out, save=save, device="cpu")
     polygons = {name: json.loads((out / f"{name}.geojson").read_text()) for name in ("plain", "placed", "unnamed")}
     properties = {name: set(content["features"][0]["properties"]) for name, content in polygons.items()}

@@ -221,7 +221,7 @@ def test_unreadable_file_raises(model: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("network", "name", "net-of-tomorrow", "The network cannot be built. Update Pixelwise"),
         ("network", "base_channels", 8, "tensors do not fit the network in its metadata"),
-        ("network", "base_channels", 0, "The metadata is damaged"),
+        ("network", "base_channels", 0, "The network cannot be built"),
         (None, "network", 3, "The metadata is damaged"),
         ("preprocessing", "std", [0, 0, 0], "The network cannot be built"),
         ("preprocessing", "channels", "three", "The network cannot be built"),

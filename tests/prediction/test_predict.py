@@ -179,7 +179,7 @@ def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: 
 
 
 def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown value for save: 'label'\. Did you mean 'labels'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown value for save: 'label'\. Did you mean 'labels'"):
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
@@ -189,7 +189,7 @@ def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_pat
 
 
 def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown value for label_values: 'color'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown value for label_values: 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
@@ -782,11 +782,11 @@ def test_a_path_gives_the_labels_of_the_command(make_model: Callable[..., Path],
     ("name", "error", "said"),
     [
         ("gone.png", PathNotFoundError, r"gone\.png"),
-        ("stack.tif", DataError, r"stack\.tif: the file is a stack of 2 images"),
-        ("text.png", DataError, r"text\.png: is not an image of a known format"),
-        ("alpha.png", DataError, r"alpha\.png: the alpha channel varies"),
+        ("stack.tif", DataError, r"stack\.tif: The file is a stack of 2 images"),
+        ("text.png", DataError, r"text\.png: The file is not an image of a known format"),
+        ("alpha.png", DataError, r"alpha\.png: The alpha channel varies"),
         ("bands.tif", DataError, r"bands\.tif: .*channels"),
-        ("folder", PathAccessError, r"folder: .*is a directory"),
+        ("folder", PathAccessError, r"folder: .*it is a folder"),
     ],
 )
 def test_a_path_that_is_not_one_image_raises(

@@ -31,7 +31,7 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.arguments import Count, Fraction, Index, check_arguments
+from pixelwise.arguments import Count, Fraction, Index, NonNegative, check_arguments
 from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
 from pixelwise.evaluation.result import EvaluationResult
@@ -255,7 +255,7 @@ def predict(
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
     simplify: Annotated[
-        float, Option(help="Distance by which polygons may differ from the labels.", metavar="PIXELS")
+        NonNegative, Option(help="Distance by which polygons may differ from the labels.", metavar="PIXELS")
     ] = 0,
     overlay_style: Annotated[
         Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
@@ -269,7 +269,7 @@ def predict(
     samples: Annotated[
         Count, Option(help="Number of Monte Carlo dropout samples to average, for networks with dropout.", metavar="N")
     ] = 1,
-    seed: Annotated[int, Option(help="Seed of the samples of each image.")] = 0,
+    seed: Annotated[Index, Option(help="Seed of the samples of each image.")] = 0,
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
     overwrite: Overwrite = False,
     shard: Annotated[

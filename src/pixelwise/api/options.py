@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pixelwise.arguments import Index, Range
+from pixelwise.arguments import Index, OpenFraction, Range
 
 StrPath = str | os.PathLike[str]
 StrPaths = StrPath | Sequence[StrPath]
@@ -89,7 +89,7 @@ Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
 ]
 Threshold = Annotated[
-    float | None,
+    OpenFraction | None,
     Option(
         help="Label pixels foreground from this probability on; for two classes.",
         metavar="P",

@@ -127,7 +127,8 @@ def _split_commas(text: str | None) -> list[str]:
 
 
 def _parse_path(text: str | None) -> Path | str | None:
-    return text if text is None or "://" in text else Path(text)  # Path would remove a slash of "://"
+    # Path would remove a slash of "://", and take an empty text for the current folder.
+    return text if not text or "://" in text else Path(text)
 
 
 _EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, int]: ("two integers", "360 480")}
