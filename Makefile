@@ -11,7 +11,7 @@ KERNELS := CMakeLists.txt $(wildcard src/pixelwise/ops/kernels/cpp/*)
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-fast demo sanitize format clean FORCE
+.PHONY: help test types tests test-fast demo sanitize format clean FORCE
 
 help:
 	@echo 'make test      lint, types and tests'
@@ -42,11 +42,17 @@ $(STAMP): pyproject.toml $(KERNELS)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@printf '%s\n' '$(CURDIR)' > $@
 
-# Test files run in parallel; waiting OpenMP threads must not block those of other files.
 test: $(STAMP)
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
+	@$(MAKE) --no-print-directory -j2 types tests
+
+# Types are checked while the tests run, because mypy uses one core.
+types: $(STAMP)
 	$(BIN)/python -m mypy
+
+# Test files run in parallel; waiting OpenMP threads must not block those of other files.
+tests: $(STAMP)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 # Without the tests that train, start processes, export or compile; tests/conftest.py lists them.

@@ -17,6 +17,8 @@ from pixelwise.evaluation.evaluate import adapt_to_model, choose_split
 from pixelwise.prediction.outputs.pictures import add_legend, get_painted_colors
 from pixelwise.reports.gallery import draw_panels
 
+PANELS = ("image", "truth", "prediction", "errors")
+
 
 def draw_palette(path: Path) -> None:
     """Draw the colors of 8, 20 and 40 classes as they look to each kind of color vision."""
@@ -41,14 +43,15 @@ def draw_palette(path: Path) -> None:
 def draw_demo(run: Path, shown: int = 3) -> None:
     """Draw every tenth test image of the demo: image, ground truth, prediction and errors, with a legend."""
     predictor = pixelwise.load(run)
-    dataset = adapt_to_model(Dataset.load(run / "data"), predictor)
+    dataset = Dataset.load(run / "data")
     _, samples = choose_split(dataset, run, "test")
+    dataset = adapt_to_model(dataset, predictor, samples)
     rows = []
     for sample in samples[:: max(1, len(samples) // shown)][:shown]:
         image, labels = dataset.read(sample)
-        parts = draw_panels(image, labels, predictor.predict(image).labels, predictor.classes)
+        panels = draw_panels(image, labels, predictor.predict(image).labels, predictor.classes)
         gap = np.full((len(image), 6, 3), 255, np.uint8)
-        rows.append(np.concatenate([p for part in parts.values() for p in (part, gap)][:-1], axis=1))
+        rows.append(np.concatenate([p for name in PANELS for p in (panels[name], gap)][:-1], axis=1))
         rows.append(np.full((6, rows[0].shape[1], 3), 255, np.uint8))
     legend = list(zip(predictor.classes.names, get_painted_colors(predictor.classes), strict=True))
     write_png(Path(__file__).parent / "demo.png", add_legend(np.concatenate(rows[:-1]), legend))

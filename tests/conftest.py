@@ -17,23 +17,22 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
-    *("api", "training", "exporting", "lowering", "quantization", "data/formats/test_malformed_annotations.py"),
-    *("inference/test_engines.py", "inference/test_engine_selection.py", "inference/test_int8_file.py"),
-    *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py", "networks/test_encoders.py"),
-    *("networks/test_fcn.py", "networks/test_mc_dropout.py", "networks/test_segnet_basic.py"),
-    "networks/test_weights.py",
-    *("networks/test_weights_from_classifier.py", "networks/test_weights_from_model.py"),
-    *("ops/kernels", "ops/test_pooling.py", "planning/test_memory_estimate.py", "planning/test_planner.py"),
-    *("planning/test_planner_memory.py", "planning/test_planner_timing.py", "test_docstrings.py"),
-    *("prediction/test_localize.py", "prediction/test_rasters.py", "prediction/test_ray_cluster.py"),
-    *(
-        "reports/test_pages_in_browser.py",
-        "prediction/test_stacks.py",
-        "prediction/test_videos.py",
-        "test_end_to_end.py",
-        "test_examples.py",
-    ),
+    *("api", "cli/test_bad_options.py", "checks/test_planted.py", "conversion/test_conversion.py"),
+    *("data/formats/test_malformed_annotations.py", "data/test_synthetic.py", "evaluation", "exporting"),
+    *("inference/test_engine_selection.py", "inference/test_engines.py", "inference/test_int8_file.py"),
+    *("inference/tiling/test_tiled.py", "lowering", "networks/geometry/test_network_geometry.py"),
+    *("networks/test_activation_checkpointing.py", "networks/test_convolutionalize.py"),
+    *("networks/test_encoders.py", "networks/test_fcn.py", "networks/test_mc_dropout.py"),
+    *("networks/test_segnet_basic.py", "networks/test_weights.py"),
+    *("networks/test_weights_from_classifier.py", "networks/test_weights_from_model.py", "ops/kernels"),
+    *("ops/test_pooling.py", "ops/test_transposed_convolution.py", "ops/test_upsampling.py"),
+    *("planning/test_memory_estimate.py", "planning/test_planner.py", "planning/test_planner_memory.py"),
+    *("planning/test_planner_timing.py", "prediction/test_localize.py", "prediction/test_predict.py"),
+    *("prediction/test_rasters.py", "prediction/test_ray_cluster.py", "prediction/test_stacks.py"),
+    *("prediction/test_videos.py", "quantization", "reports/test_pages_in_browser.py"),
+    *("test_bad_arguments.py", "test_docs.py", "test_docstrings.py", "test_end_to_end.py", "test_examples.py"),
     *("test_kill.py", "test_ownership.py", "test_public_api.py", "test_readme.py", "test_walk.py"),
+    "training",
 )
 """Paths that `--fast` skips: tests that train, start processes, export, compile or run large networks."""
 

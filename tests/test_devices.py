@@ -40,14 +40,14 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:", ":0", "meta"])
 def test_unknown_device_raises(name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"Unknown device .* choose auto, cpu"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown device .* Choose auto, cpu"):
         choose_device(name)
 
 
 @pytest.mark.parametrize("name", ["mps", "cuda:2", "cpu:1"])
 def test_unavailable_device_raises(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pretend_devices(monkeypatch, cuda=2)
-    with pytest.raises(InvalidArgumentError, match=f"'{name}' is not available on this computer; use --device auto"):
+    with pytest.raises(InvalidArgumentError, match=f"'{name}' is not available on this computer. Use --device auto"):
         choose_device(name)
 
 

@@ -1,15 +1,24 @@
-"""Test the documentation of the public names of `pixelwise.networks`, `ops`, `losses` and `metrics`."""
+"""Test the docstrings of the public names of networks, ops, losses and metrics, and the examples of all modules."""
 
 import doctest
 import importlib
 import inspect
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import pixelwise
+
 MODULES = [importlib.import_module(f"pixelwise.{name}") for name in ("losses", "metrics", "networks", "ops")]
+SOURCE = Path(pixelwise.__file__).parent
+EXAMPLES = [
+    path
+    for path in sorted(SOURCE.rglob("*.py"))
+    if ">>>" in path.read_text(encoding="utf-8") and path.parent.name not in ("api", "losses", "ops")
+]
 NAMES = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
     for module in MODULES
@@ -65,6 +74,20 @@ def test_examples_run(documented: Any) -> None:
     output: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(test, out=output.append)
     assert result.failed == 0, "".join(output)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_examples_of_all_modules_run(path: Path) -> None:
+    """Run the examples of names that are not public; those of public names need a model, and run elsewhere."""
+    module = importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    public = {f"{module.__name__}.{name}" for name in pixelwise.__all__}
+    output: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    for test in finder.find(module):
+        if not any(test.name == name or test.name.startswith(f"{name}.") for name in public):
+            runner.run(test, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -322,7 +322,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         (["predict", "MODEL", "DATA"], ["-o"]),
         (["convert", "DATA", "-o", "out", "--to", "foldr"], ["Unknown value for --to: 'foldr'", "folder"]),
         (["convert", "DATA", "-o", "DATA", "--to", "voc"], ["exists, and Pixelwise did not write it", "--overwrite"]),
-        (["train", "DATA", "--budget", "soon"], ["'soon' is not a duration"]),
+        (["train", "DATA", "--budget", "soon"], ["budget is 'soon', which is not a duration"]),
         (["train", "DATA", "--network", "unett", "--steps", "1"], ["Unknown network 'unett'", "unet"]),
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),
         (["train", "nowhere"], ["nowhere"]),

@@ -1,7 +1,23 @@
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+import pixelwise
 from pixelwise import errors
-from pixelwise.errors import InvalidArgumentError, PixelwiseError, find_name, missing_extra, unknown_name
+from pixelwise.errors import (
+    DataError,
+    InvalidArgumentError,
+    PixelwiseError,
+    find_name,
+    format_command,
+    missing_extra,
+    unknown_name,
+)
+from support.commands import parse_command
+from support.small_datasets import pairs
 
 
 @pytest.mark.parametrize(
@@ -40,7 +56,7 @@ def test_a_missing_extra_gives_the_pip_command() -> None:
     assert isinstance(error, InvalidArgumentError)
     assert (
         str(error)
-        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]"'
+        == 'writing COCO needs pycocotools, which is not installed. Install it: pip install "pixelwise[coco]".'
     )
 
 
@@ -65,3 +81,43 @@ def test_an_unknown_name_of_many_lists_the_nearest() -> None:
     assert "Did you mean 'c7" in message
     assert "Nearest of 1000: c" in message
     assert len(message) < 150
+
+
+# Commands in messages
+
+
+def test_a_command_is_quoted_for_the_shell() -> None:
+    assert format_command("check", Path("a b"), "--masks", "x") == "pixelwise check 'a b' --masks x"
+
+
+def test_commands_in_messages_are_built_by_one_function() -> None:
+    """Elsewhere, messages only name commands; those of pages are built and tested in one module, too."""
+    source = Path(pixelwise.__file__).parent
+    found = set()
+    for path in set(source.rglob("*.py")) - {source / "reports" / "commands.py"}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                found.update(re.findall(r"pixelwise (?:[a-z]+ )[^.]*\{\}", text))
+    assert found == set()
+
+
+def test_the_hint_to_check_a_dataset_reads_it_in_the_same_way(tmp_path: Path) -> None:
+    data = pairs(tmp_path / "my data", ["train", "val"])
+    (data / "masks").rename(data / "refined")
+    (data / "images/train/a.png").write_bytes(b"")
+    with pytest.raises(DataError) as raised:
+        pixelwise.train(data, tmp_path / "run", format="folder", masks="refined", group_by="(.*)", steps=1)
+    name, parameters = parse_command(str(raised.value).splitlines()[-1])
+    assert name == "check"
+    expected = {"data": [str(data)], "format": "folder", "masks": "refined", "group_by": "(.*)"}
+    assert {key: parameters[key] for key in expected} == expected
+
+
+def test_the_hint_to_quantize_a_model_is_a_command(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = make_model(tmp_path / "my model")
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InvalidArgumentError) as raised:
+        pixelwise.load(model, precision="int8")
+    name, parameters = parse_command(str(raised.value))
+    assert (name, parameters["model"], parameters["data"]) == ("quantize", str(model), ["DATA"])

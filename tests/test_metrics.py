@@ -210,13 +210,13 @@ def test_invalid_maps_raise(count: object) -> None:
         count(zeros.astype(float), zeros, 4)
     with pytest.raises(InvalidArgumentError, match=r"labels is \(.*\) bool, but must be integer class indices"):
         count(zeros, zeros.astype(bool), 4)
-    with pytest.raises(DataError, match=r"label 4 is neither a class, 0..3, nor the ignore index 255"):
+    with pytest.raises(DataError, match=r"Label 4 is neither a class, 0..3, nor the ignore index 255"):
         count(zeros, zeros + 4, 4)
-    with pytest.raises(DataError, match="label -1 is neither"):
+    with pytest.raises(DataError, match="Label -1 is neither"):
         count(zeros, zeros.astype(int) - 1, 4)
-    with pytest.raises(InvalidArgumentError, match=r"Predicted class 255 is not in 0..3"):
+    with pytest.raises(InvalidArgumentError, match=r"prediction has the class 255, but must be in 0..3"):
         count(zeros + VOID, zeros, 4)
-    with pytest.raises(InvalidArgumentError, match="Predicted class -2 is not in"):
+    with pytest.raises(InvalidArgumentError, match="prediction has the class -2"):
         count(zeros.astype(int) - 2, zeros, 4)
 
 

@@ -120,6 +120,11 @@ def test_run_folder_is_a_model(trained: Path) -> None:
 
 
 def test_run_without_a_model_raises(tmp_path: Path) -> None:
+    with pytest.raises(
+        PathNotFoundError, match=r"model\.safetensors' does not exist\. Expected a run folder or a model"
+    ):
+        load_model(tmp_path)
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(PathNotFoundError, match=r"model\.safetensors' does not exist\. The run has not been evaluated"):
         load_model(tmp_path)
 
@@ -216,7 +221,7 @@ def test_unreadable_file_raises(model: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("network", "name", "net-of-tomorrow", "The network cannot be built. Update Pixelwise"),
         ("network", "base_channels", 8, "tensors do not fit the network in its metadata"),
-        ("network", "base_channels", 0, "The metadata is damaged"),
+        ("network", "base_channels", 0, "The network cannot be built"),
         (None, "network", 3, "The metadata is damaged"),
         ("preprocessing", "std", [0, 0, 0], "The network cannot be built"),
         ("preprocessing", "channels", "three", "The network cannot be built"),

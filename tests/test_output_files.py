@@ -339,7 +339,7 @@ def test_states_that_forbid_replacing_are_errors() -> None:
     with pytest.raises(InvalidArgumentError, match=r"^out/b was changed after Pixelwise wrote it\. Write"):
         require_replaceable({paths[0]: ("unchanged", ""), paths[1]: ("edited", "")}, overwrite=False)
     with pytest.raises(
-        InvalidArgumentError, match=r"^out/c is in the way, and Pixelwise did not write it\. Move it, or .* place\.$"
+        InvalidArgumentError, match=r"^out/c is a folder, which is never replaced\. Move it, or choose another name\.$"
     ):
         require_replaceable({paths[2]: ("blocked", "")}, overwrite=True)
 

@@ -6,6 +6,7 @@ functions that users call have `check_arguments`; config sections and options of
 
 import functools
 import inspect
+import math
 import os
 import sys
 import types
@@ -186,7 +187,8 @@ def _has_type(value: Any, hint: Any) -> bool:
             return isinstance(value, Integral) and not isinstance(value, bool)
         case type() if hint is float:
             is_real = not isinstance(value, bool) and isinstance(value, Real)
-            return is_real and abs(value) <= sys.float_info.max  # also of an integer that no float can hold; not NaN
+            is_huge = isinstance(value, int) and abs(value) > sys.float_info.max
+            return is_real and not is_huge and math.isfinite(value)
         case type() if hint is bool:
             return isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's
         case type() if hint is str:
@@ -199,7 +201,7 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 def _choose(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     for choice in choices:
-        if value == choice and not isinstance(value, bool):
+        if type(value) is type(choice) and value == choice:
             return choice
     if isinstance(value, str):
         by_text = {str(choice): choice for choice in choices}

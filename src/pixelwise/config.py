@@ -31,6 +31,7 @@ from pixelwise.arguments import (
     Positive,
     PositiveFraction,
     Range,
+    check_arguments,
     convert,
     get_limit,
     get_members,
@@ -235,7 +236,7 @@ class TrainingConfig:
     """Wall-clock time of the whole command, in seconds; None: `steps` decides."""
     init_from: str | None = None
     """Run folder or model file with the initial weights, as given to --init-from; None: random weights."""
-    seed: int = 0
+    seed: Index = 0
     """Seed of splits, weights, sampling and augmentation."""
     deterministic: bool = False
     """Make the run repeatable bit for bit on a CPU: training does not read the clock."""
@@ -286,6 +287,11 @@ class Config:
     estimate: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """Lines with the planner's estimate of time and memory; comments at the top of the YAML file."""
 
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            convert(getattr(self, each.name), each.type, each.name)
+
+    @check_arguments
     def replace(self, changes: Mapping[str, Any], reasons: Mapping[str, str] = types.MappingProxyType({})) -> "Config":
         """Return a copy with changed values.
 
@@ -374,6 +380,7 @@ def describe_keys() -> list[ConfigKey]:
     return keys
 
 
+@check_arguments
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Return the inverse of `Config.to_dict`; missing keys keep their defaults."""
     for section, content in values.items():
@@ -384,6 +391,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return _build(Config(), values)
 
 
+@check_arguments
 def load_config(path: str | os.PathLike[str]) -> Config:
     """Load a config from a YAML file, with its reasons.
 
@@ -433,7 +441,7 @@ _DURATION_PART = re.compile(
 _CLOCK = re.compile(r"(\d{1,9}):([0-5]\d):([0-5]\d)")
 
 
-def parse_duration(text: str | float) -> float:
+def parse_duration(text: str | float, name: str = "text") -> float:
     """Return the seconds of `90`, `90s`, `5min`, `1 h`, `0.5h`, `1h30m`, `1 hour 30 minutes` or `1:30:00`."""
     words = str(text).strip().lower()
     parts = _DURATION_PART.findall(words)
@@ -446,10 +454,11 @@ def parse_duration(text: str | float) -> float:
         seconds = sum(float(number) * _UNIT_SECONDS[unit[0]] for number, unit in parts)
     else:
         raise InvalidArgumentError(
-            f"{text!r} is not a duration. Expected seconds, or numbers with units such as 90s, 20m, 0.5h or 1h30m."
+            f"{name} is {text!r}, which is not a duration. Expected seconds, or numbers with units such as 90s, "
+            "20m, 0.5h or 1h30m."
         )
     if seconds == 0:
-        raise InvalidArgumentError(f"The duration {text!r} is empty. Expected one such as 20m.")
+        raise InvalidArgumentError(f"{name} is {text!r}, which is an empty duration. Expected one such as 20m.")
     return seconds
 
 
@@ -499,7 +508,7 @@ def _parse_number(key: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         if key.endswith("_seconds"):
-            return parse_duration(text)
+            return parse_duration(text, key)
         raise InvalidArgumentError(f"{key} is {text!r}, but must be a number.") from error
 
 

@@ -166,7 +166,7 @@ def convert_os_error(error: OSError, subject: object, action: str) -> PathNotFou
 
 def describe_failure(error: "PixelwiseError | OSError") -> str:
     """Return the message for an error of Pixelwise or of the operating system."""
-    if isinstance(error, PixelwiseError):
+    if isinstance(error, PixelwiseError) or error.errno is None:
         return str(error)
     return str(convert_os_error(error, _name_path(error), "be read or written"))
 
@@ -187,7 +187,7 @@ def describe_cause(error: BaseException) -> str:
         return f"{error} is missing"
     if isinstance(reason := getattr(error, "reason", None), BaseException):  # of a URL
         return describe_cause(reason)
-    lines = str(error).strip().splitlines()
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()  # libav puts numbers before it
     return lines[0][:200].rstrip(" .:") if lines else type(error).__name__
 
 

@@ -436,8 +436,11 @@ class MarginHistogram:
     __slots__ = ("counts",)
 
     def __init__(self, counts: Counts | None = None) -> None:
-        if counts is not None and np.shape(counts) != (2, _NUM_BINS):
-            raise InvalidArgumentError(f"counts is {describe_value(counts)}, but must be (2, {_NUM_BINS}) integers.")
+        is_array = isinstance(counts, np.ndarray) and counts.dtype.kind in "iu" and counts.shape == (2, _NUM_BINS)
+        if counts is not None and (not is_array or counts.min() < 0):
+            raise InvalidArgumentError(
+                f"counts is {describe_value(counts)}, but must be (2, {_NUM_BINS}) integers of at least 0."
+            )
         self.counts: Counts = np.zeros((2, _NUM_BINS), np.int64) if counts is None else counts
 
     @check_arguments
@@ -450,9 +453,14 @@ class MarginHistogram:
             foreground: Index of the foreground, 0 or 1.
             ignore_index: Label of the pixels to ignore.
         """
+        for name, array, kinds in (("margins", margins, "f"), ("labels", labels, "iu")):
+            if array.dtype.kind not in kinds:
+                what = "floating point" if name == "margins" else "integer class indices"
+                raise InvalidArgumentError(f"{name} is {describe_value(array)}, but must be {what}.")
         if margins.shape != labels.shape:
             raise InvalidArgumentError(f"margins {margins.shape} and labels {labels.shape} must have the same shape.")
         counted = labels != ignore_index
+        _require_labels(labels[counted], 2, ignore_index)
         rows = (labels[counted] != foreground).astype(np.intp)
         np.add.at(self.counts, (rows, _find_bins(margins[counted])), 1)
 
@@ -639,16 +647,21 @@ def _select_counted(
         raise InvalidArgumentError(f"prediction {prediction.shape} and labels {labels.shape} must have the same shape.")
     counted = labels != ignore_index
     predicted, truth = prediction[counted], labels[counted]
+    _require_labels(truth, num_classes, ignore_index)
+    if (value := _find_invalid_class(predicted, num_classes)) is not None:
+        raise InvalidArgumentError(
+            f"prediction has the class {value}, but must be in 0..{num_classes - 1}: it is from another model."
+        )
+    return counted, predicted, truth
+
+
+def _require_labels(truth: Labels, num_classes: int, ignore_index: int) -> None:
+    """Raise DataError for a label that is not a class; ignored ones are left out."""
     if (value := _find_invalid_class(truth, num_classes)) is not None:
         raise DataError(
             f"Label {value} is neither a class, 0..{num_classes - 1}, nor the ignore index {ignore_index}. "
             "Map it to a class or ignore it."
         )
-    if (value := _find_invalid_class(predicted, num_classes)) is not None:
-        raise InvalidArgumentError(
-            f"Predicted class {value} is not in 0..{num_classes - 1}: the prediction is from another model."
-        )
-    return counted, predicted, truth
 
 
 def _find_invalid_class(classes: Labels, num_classes: int) -> int | None:

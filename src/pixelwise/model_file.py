@@ -23,7 +23,14 @@ from torch import Tensor
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
 from pixelwise.data.io.nodata import ALL_DATA, Nodata, parse_nodata
-from pixelwise.errors import ModelFileError, PathNotFoundError, PixelwiseError, convert_os_error, describe_cause
+from pixelwise.errors import (
+    InvalidArgumentError,
+    ModelFileError,
+    PathNotFoundError,
+    PixelwiseError,
+    convert_os_error,
+    describe_cause,
+)
 from pixelwise.files import compute_sha256, wrap_access_errors, write_atomically
 from pixelwise.networks import Segmenter, build_network
 from pixelwise.version import __version__
@@ -86,11 +93,7 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
     try:
         module = spec.build()
     except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
-        # A newer version can have more networks.
-        raise ModelFileError(
-            f"{path}: The network cannot be built. Update Pixelwise if a newer version wrote the file, or train again. "
-            f"Reason: {describe_cause(error)}."
-        ) from error
+        raise _refuse_network(path, error) from error
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
@@ -124,7 +127,9 @@ def find_model(path: Path) -> Path:
         if file.is_file():
             file.open("rb").close()
             return file
-    hint = "The run has not been evaluated yet." if path.is_dir() else "Expected a run folder or a model file."
+    hint = "Expected a run folder or a model file."
+    if (path / "config.yaml").is_file():
+        hint = "The run has not been evaluated yet. Continue it with 'pixelwise train --resume'."
     raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
 
 
@@ -165,8 +170,18 @@ def _to_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
             channel_files=preprocessing.get("channel_files", False),
             nodata=parse_nodata(preprocessing.get("nodata", [])),
         )
+    except InvalidArgumentError as error:
+        raise _refuse_network(path, error) from error
     except (AttributeError, KeyError, TypeError, ValueError, PixelwiseError) as error:
         raise ModelFileError(f"{path}: The metadata is damaged. Copy the file again, or train again.") from error
+
+
+def _refuse_network(path: Path, error: Exception) -> ModelFileError:
+    """Return the error for a network that this version does not have: a newer one can have more."""
+    return ModelFileError(
+        f"{path}: The network cannot be built. Update Pixelwise if a newer version wrote the file, or train again. "
+        f"Reason: {describe_cause(error)}."
+    )
 
 
 def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pixelwise.errors import InvalidArgumentError, convert_os_error
 from pixelwise.files import (
@@ -259,7 +259,7 @@ def require_replaceable(states: Mapping[Path, tuple[FileState, str]], *, overwri
         overwrite: True if the user allows to replace files.
     """
     reasons: dict[str, str] = {
-        "blocked": "is in the way, and Pixelwise did not write it. Move it, or write to another place.",
+        "blocked": "is a folder, which is never replaced. Move it, or choose another name.",
         "foreign": "exists, and Pixelwise did not write it. Write to another place, or replace it with --overwrite.",
         "edited": "was changed after Pixelwise wrote it. Write to another place, or replace it with --overwrite.",
         "other": "was written by another request. Use the same options, write to another place, or replace it with "
@@ -326,13 +326,12 @@ def remove_files(paths: Iterable[Path], root: Path) -> None:
 _TOKEN = secrets.token_hex(4)
 
 
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """The content of a file when Pixelwise wrote it."""
+class FileRecord(NamedTuple):
+    """The content of a file when Pixelwise wrote it, with the keys of the manifest."""
 
     path: str
     """Path below the folder, with slashes."""
-    num_bytes: int
+    bytes: int
     sha256: str
     request: str
     """Key of the request in the manifest."""
@@ -405,10 +404,10 @@ class OutputManifest:
         records = self.records.get(self._get_name(path), [])
         if not records or not path.exists():
             return ("blocked" if path.is_dir() and path != self.path else "foreign"), ""
-        same = [record for record in records if path.is_dir() or record.num_bytes == path.stat().st_size]
+        same = [record for record in records if path.is_dir() or record.bytes == path.stat().st_size]
         if same and (compare_content or self._get_name(path) in self.unsaved):
             content = measure(path)
-            same = [record for record in same if (record.num_bytes, record.sha256) == content]
+            same = [record for record in same if (record.bytes, record.sha256) == content]
         if not same:
             return "edited", ""
         if any(record.request == self.key for record in same):
@@ -479,7 +478,7 @@ class OutputManifest:
         kept = [record for records in self.records.values() for record in self._drop_outdated(records)]
         used = {record.request for record in kept} | {self.key}
         requests = {key: request for key, request in sorted(self.requests.items()) if key in used}
-        lines = ",\n".join(json.dumps(_encode_record(record), ensure_ascii=False) for record in sorted_records(kept))
+        lines = ",\n".join(json.dumps(record._asdict(), ensure_ascii=False) for record in sorted(kept))
         content = {"written_by": "pixelwise", "requests": requests}
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).removesuffix("\n}")
         write_atomically(self.path, f'{text},\n  "files": [\n{lines}\n]\n}}\n'.encode("utf-8", "surrogateescape"))
@@ -493,17 +492,17 @@ class OutputManifest:
         if not path.exists():
             return []
         size = measure(path)[0] if path.is_dir() else path.stat().st_size
-        return [record for record in unique if record.num_bytes == size] or unique[-1:]
+        return [record for record in unique if record.bytes == size] or unique[-1:]
 
     def _add(self, entries: Iterable[Mapping[str, Any]]) -> None:
         assert self.records is not None
         for entry in entries:
-            record = FileRecord(entry["path"], entry["bytes"], entry["sha256"], entry["request"])
+            record = FileRecord(*(entry[key] for key in FileRecord._fields))
             self.records.setdefault(record.path, []).append(record)
 
     def _record(self, path: Path, num_bytes: int, sha256: str) -> None:
         record = FileRecord(self._get_name(path), num_bytes, sha256, self.key)
-        line = json.dumps(_encode_record(record)) + "\n"
+        line = json.dumps(record._asdict()) + "\n"
         # One call writes the whole line, so that threads do not mix theirs.
         file = os.open(self._get_journal(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -524,15 +523,6 @@ class OutputManifest:
     @property
     def _journal_stem(self) -> str:
         return f".pixelwise-{self.name.removeprefix('.')}."
-
-
-def sorted_records(records: Iterable[FileRecord]) -> list[FileRecord]:
-    """Return records by path, so that equal jobs write equal manifests."""
-    return sorted(records, key=lambda record: (record.path, record.request, record.sha256))
-
-
-def _encode_record(record: FileRecord) -> dict[str, Any]:
-    return {"path": record.path, "bytes": record.num_bytes, "sha256": record.sha256, "request": record.request}
 
 
 # Single files

@@ -5,7 +5,9 @@
 `(B, C, H, W) float32` in a docstring is the logical order of the axes, independent of the memory format.
 """
 
-Size = tuple[int, int]
+from pixelwise.arguments import Count
+
+Size = tuple[Count, Count]
 """(height, width) in pixels."""
 
 

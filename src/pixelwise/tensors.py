@@ -18,35 +18,32 @@ NON_NEGATIVE, FRACTION = Range(ge=0), Range(ge=0, le=1)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
+INTEGER_DTYPES = (torch.uint8, torch.uint16, torch.uint32, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def check_map(name: str, x: Tensor) -> None:
     """Raise InvalidArgumentError unless `x` is a floating-point map (B, C, H, W)."""
     check_tensor(name, x, "(B, C, H, W)", DTYPES)
 
 
-def check_tensor(name: str, x: Tensor, axes: str, dtypes: tuple[torch.dtype, ...] = ()) -> None:
+def check_tensor(name: str, x: Tensor, axes: str, dtypes: tuple[torch.dtype, ...]) -> None:
     """Raise InvalidArgumentError unless `x` is a tensor with these axes, such as "(B, C, H, W)", in one of the dtypes.
 
     Args:
         name: Name of the parameter, for the message.
         x: What the caller gave.
         axes: Axes in the notation of `shapes.py`; a 1 is not checked.
-        dtypes: Legal dtypes; () for all integers.
+        dtypes: Legal dtypes.
     """
     rank = axes.count(",") + (not axes.endswith(",)"))
-    if isinstance(x, Tensor) and x.dim() == rank and (x.dtype in dtypes if dtypes else is_integer(x)):
+    if isinstance(x, Tensor) and x.dim() == rank and x.dtype in dtypes:
         return
-    kinds = [str(dtype).removeprefix("torch.") for dtype in dtypes] or ["an integer dtype"]
+    kinds = [str(dtype).removeprefix("torch.") for dtype in dtypes]
     kind = " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
     what = "" if isinstance(x, Tensor) else "a tensor "
     is_batch = isinstance(x, Tensor) and axes.startswith("(B,") and x.dim() == rank - 1
     hint = f" Add the batch dimension with {name}[None]." if is_batch else ""
     raise InvalidArgumentError(f"{name} is {describe_value(x)}, but must be {what}{axes} in {kind}.{hint}")
-
-
-def is_integer(x: Tensor) -> bool:
-    """Return whether the dtype is an integer one; bool is not."""
-    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
 def can_read_values(x: Tensor) -> bool:

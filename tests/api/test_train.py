@@ -79,7 +79,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
     [
         ({"init_from": "m", "weights": "imagenet"}, "init_from and weights both set the initial weights"),
         ({"budget": "20m", "steps": 5}, "budget and steps both set the length of the run"),
-        ({"budget": "soon"}, "'soon' is not a duration"),
+        ({"budget": "soon"}, "budget is 'soon', which is not a duration"),
         ({"steps": 0}, r"training\.steps is 0"),
         ({"settings": {"network.wings": 2}}, "Unknown key of config section 'network'"),
         ({"settings": {"width": 2}}, "Unknown config section 'width'"),

@@ -1,9 +1,13 @@
+import errno
+import html
 import io
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -13,11 +17,13 @@ import pytest
 from pixelwise import check
 from pixelwise.checks import CheckReport
 from pixelwise.checks.runner import require_valid_dataset
+from pixelwise.data import scan
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import encode_png
 from pixelwise.data.scan import scan_dataset
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError
+from pixelwise.errors import DataError, InvalidArgumentError, PathAccessError, PathNotFoundError, PixelwiseError
 from support.faults import PAIRS, all_masks, describe, mask, noise, put, put_as, put_bytes, remove, write_clean
+from support.permissions import respect_permissions
 
 Plant = Callable[[Path], object]
 
@@ -57,7 +63,9 @@ def test_many_faults_of_one_code_are_one_finding(clean: Path) -> None:
         put_bytes(f"images/{name}.png", b"a text")(clean)
     unreadable, sizes, values = check(clean).findings
     assert [f.code for f in (unreadable, sizes, values)] == ["unreadable_image", "size_mismatch", "unlisted_values"]
-    assert unreadable.message.startswith("images/val/1.png, images/val/2.png: is not an image of a known format")
+    assert unreadable.message.startswith(
+        "images/val/1.png, images/val/2.png: The file is not an image of a known format"
+    )
     assert sizes.message.count(" is 23x32, but its image is 24x32") == 3
     assert sizes.message.endswith(" and 4 more.")
     assert values.message.endswith("masks/train/0.png, masks/train/1.png, masks/train/2.png and 4 more.")
@@ -77,7 +85,7 @@ def test_different_reasons_with_one_fix_are_all_reported(clean: Path) -> None:
     put_bytes("images/train/1.png", b"II*\0")(clean)
     put_bytes("images/train/2.png", b"BM and no more")(clean)
     messages = [f.message for f in check(clean).findings if f.code == "unreadable_image"]
-    assert any("images/train/0.png: is not an image of a known format" in message for message in messages)
+    assert any("images/train/0.png: The file is not an image of a known format" in message for message in messages)
 
 
 @pytest.mark.parametrize("folder", ["masks", "images"])
@@ -287,3 +295,62 @@ def test_the_best_pattern_of_names_is_part_of_the_fix(clean: Path) -> None:
     assert re.search(
         r"^The best pattern .*, such as \d.png with truthz\d.png, pairs 7 of 9 images; 95% are needed. Add", finding.fix
     )
+
+
+def replace_by_file(root: Path) -> None:
+    shutil.rmtree(root)
+    root.write_text("x")
+
+
+def clear(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+UNREADABLE: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
+    "missing": (shutil.rmtree, {}, "does not exist"),
+    "a file": (replace_by_file, {}, "is a file"),
+    "empty": (clear, {}, "contains no images"),
+    "other folders": (
+        lambda root: (root / "images").rename(root / "Photos"),
+        {},
+        r"Folders with pictures: Photos/train",
+    ),
+    "another format": (lambda root: None, {"format": "voc"}, "Expected the layout of format 'voc'"),
+    "unreadable": (lambda root: root.chmod(0), {}, "permission|not readable"),
+    "invalid description": (put_bytes("dataset.yaml", b"names: [a"), {}, "is not valid YAML"),
+    "unknown key": (put_bytes("dataset.yaml", b"nmaes: [a]"), {}, "Unknown key 'nmaes'"),
+    "unknown format": (lambda root: None, {"format": "foldr"}, "Unknown"),
+    "invalid groups": (lambda root: None, {"group_by": "("}, "not a valid regular expression"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_files_are_written_if_the_dataset_cannot_be_read(tmp_path: Path, name: str) -> None:
+    plant, options, message = UNREADABLE[name]
+    data = write_clean(tmp_path / "data")
+    plant(data)
+    files = {"json_path": tmp_path / "out/report.json", "html_path": tmp_path / "out/page.html"}
+    with respect_permissions(), pytest.raises(PixelwiseError, match=message) as caught:
+        check(data, **files, **options)
+    if data.exists():
+        data.chmod(0o700)
+    report = json.loads(files["json_path"].read_text(encoding="utf-8"))
+    [finding] = report["findings"]
+    assert (finding["code"], finding["severity"], finding["files"]) == ("unreadable_dataset", "error", [])
+    assert f"{finding['message']} {finding['fix']}".strip() == str(caught.value)
+    assert finding["message"] in html.unescape(files["html_path"].read_text(encoding="utf-8"))
+
+
+def test_files_are_written_if_reading_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_clean(tmp_path / "data")
+
+    def fail(dataset: Dataset) -> Dataset:
+        raise OSError(errno.EMFILE, "Too many open files", str(data / "images/train/0.png"))
+
+    monkeypatch.setattr(scan, "scan_dataset", fail)
+    with pytest.raises(PathAccessError, match=r"0\.png cannot be read or written \(too many files are open\)\. Raise"):
+        check(data, json_path=tmp_path / "report.json", html_path=tmp_path / "page.html")
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["format"], report["num_images"], len(report["findings"])) == ("folder", 9, 1)
+    assert "too many files are open" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -73,6 +73,7 @@ TESTED_SEPARATELY = {
     "undeclared_nodata",
     "misplaced_mask",
     "flipped_mask",
+    "unreadable_dataset",
 }
 
 

@@ -59,10 +59,10 @@ def test_the_annotation_decides_the_shell_form() -> None:
     [
         ("data", "photos", Path("photos")),
         ("data", "hf://owner/name", "hf://owner/name"),
-        ("inputs", ["a/", "https://x/y.png"], [Path("a"), "https://x/y.png"]),
+        ("inputs", ["a/", "https://x/y.png"], (Path("a"), "https://x/y.png")),
         ("weights", "imagenet", "imagenet"),
         ("weights", None, None),
-        ("save", "labels, overlay,", ["labels", "overlay"]),
+        ("save", "labels, overlay,", ("labels", "overlay")),
         ("settings", ["optimizer.lr=1", "data.crop_size=[2, 3]"], {"optimizer.lr": 1, "data.crop_size": [2, 3]}),
         ("settings", None, {}),
         ("size", (2, 3), (2, 3)),

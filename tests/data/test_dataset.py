@@ -334,7 +334,7 @@ def test_a_mask_that_defines_classes_must_be_readable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"masks/b.png: The mask is an RGB image"):
         assert Dataset.load(tmp_path).classes
     (tmp_path / "masks/b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"masks/b.png: the file is empty"):
+    with pytest.raises(DataError, match=r"masks/b.png: The file is empty"):
         assert Dataset.load(tmp_path).classes
 
 
@@ -342,7 +342,7 @@ def test_a_path_that_does_not_exist_or_may_not_be_read(tmp_path: Path, monkeypat
     with pytest.raises(PathNotFoundError, match=r"Dataset '.*absent' does not exist. Expected the folder"):
         Dataset.load(tmp_path / "absent")
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PathAccessError, match=r"is not readable\. Check the permissions"):
+    with pytest.raises(PathAccessError, match=r"cannot be read \(permission denied\)\. Change its permissions"):
         Dataset.load(tmp_path)
 
 
@@ -364,7 +364,7 @@ def test_a_notebook_shows_samples_legend_and_splits(tmp_path: Path) -> None:
     page = Dataset.load(tmp_path)._repr_html_()
     assert "18 samples (train 9, test 9), format folder" in page
     assert page.count("data:image/webp;base64,") == 2
-    assert "masks/train/0.png: the file is empty" in page
+    assert "masks/train/0.png: The file is empty" in page
     assert "test/" not in page  # test images are only read for evaluation and prediction
     assert "&lt;b&gt;" in page
     assert "<b>&ensp;" not in page

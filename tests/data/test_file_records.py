@@ -30,7 +30,7 @@ def test_records_are_written_and_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["[", "[]", '{"a": 3}', '{"a": {"size": 3}}', '{"a": {"size": "x", "sha256": ""}}'])
 def test_a_damaged_file_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "files.json").write_text(text)
-    with pytest.raises(DataError, match=r"files\.json cannot be read .* Restore or remove it"):
+    with pytest.raises(DataError, match=r"files\.json is damaged. Restore or remove it"):
         read_file_records(tmp_path / "files.json")
 
 

@@ -104,13 +104,13 @@ def test_missing_and_unreadable_files_are_recorded(tmp_path: Path, monkeypatch: 
     a, b = scan_dataset(dataset).stats
     assert a.image_error == f"{tmp_path}/images/a.png: The file does not exist. Restore it, or correct the path."
     assert b.mask_error is not None
-    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: The file cannot be read (permission denied). Make it")
+    assert b.mask_error.startswith(f"{tmp_path}/masks/b.png: The file cannot be read (permission denied). Change its")
 
 
 def test_a_color_mask_without_colors_is_recorded_with_its_file(tmp_path: Path) -> None:
     stats = scan_one(tmp_path, noise(2, 3, 3), noise(2, 3, 3))
     assert stats.mask_error is not None
-    assert stats.mask_error.startswith(f"{tmp_path / 'masks/a.png'}: the mask is an RGB image")
+    assert stats.mask_error.startswith(f"{tmp_path / 'masks/a.png'}: The mask is an RGB image")
 
 
 def test_alpha(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_an_image_without_data_has_no_weight(tmp_path: Path) -> None:
     dataset = scan_geotiffs(tmp_path, images, MASK, "nan")
     assert compute_normalization(dataset, dataset.samples)[0] == [5, 5]
     assert dataset.stats[0].is_constant
-    with pytest.raises(DataError, match=r"channel 1 has no valid value in any image.* Remove the channel"):
+    with pytest.raises(DataError, match=r"Channel 1 has no valid value in any image.* Remove the channel"):
         compute_normalization(dataset, dataset.samples[:1])
 
 

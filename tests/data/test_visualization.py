@@ -98,7 +98,7 @@ def test_errors_are_striped_and_visible_without_color() -> None:
 def test_swatches_show_that_the_background_is_not_painted() -> None:
     assert list_swatches(CELLS) == [("background (not painted)", "transparent"), ("cell", "rgb(255, 140, 0)")]
     assert list_swatches(ABC)[0] == ("a", "rgb(10, 20, 30)")
-    assert "rgb(200, 40, 0) 0 3px, rgb(50, 10, 0) 3px 6px" in to_css_stripes((200, 40, 0))
+    assert "rgb(200, 40, 0) 0 3px, rgb(50, 10, 0) 3px 6px" in to_css_stripes(((200, 40, 0), (50, 10, 0)))
 
 
 def test_colorize_paints_ignored_pixels_black() -> None:

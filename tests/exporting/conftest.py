@@ -1,8 +1,36 @@
 """Exported models for all tests of this folder: an export takes seconds."""
 
+import hashlib
+
 import pytest
 
 from pixelwise.config import NetworkConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_are_captured_once():
+    """Return the recorded graph where a test captures an equal one: most tests here are about files."""
+    from pixelwise.exporting import export as module
+
+    def remember(capture):
+        graphs = {}
+
+        def capture_once(graph, example, **options):
+            weights = hashlib.sha256()
+            for tensor in graph.state_dict().values():
+                weights.update(tensor.float().numpy().tobytes())
+            values = {name: value for name, value in vars(graph).items() if not name.startswith("_")}
+            key = f"{graph} {weights.hexdigest()} {values} {example.shape} {example.dtype} {options}"
+            if key not in graphs:
+                graphs[key] = capture(graph, example, **options)
+            return graphs[key]
+
+        return capture_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("capture", "to_onnx"):
+            patch.setattr(module, name, remember(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from pixelwise.inference.int8_file import read_int8, write_int8
 from pixelwise.inference.predictor import load
 from pixelwise.quantization.result import Int8Accuracy
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def make_images(*shape, dtype="uint8"):
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
@@ -60,6 +62,10 @@ def test_the_card_describes_inputs_and_outputs(exported):
     assert card["tiling"]["stride"] == [2, 2]
     assert card["parity"]["agreement"] == 1
     assert {"pixelwise", "torch", "onnx", "onnxruntime"} <= card["versions"].keys()
+    page = (REPOSITORY / "docs" / "export.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"has these keys:\n\n((?:\|.*\n)+)", page)
+    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))))
+    assert documented - {"threshold", "accuracy"} <= card.keys() - {"written_by"} <= documented
 
 
 def test_print_export_shows_size_agreement_and_gap(exported, capsys):
@@ -84,8 +90,7 @@ def test_torch_export_with_logits(make_model, tmp_path):
     assert [output["name"] for output in card["outputs"]] == ["labels", "logits"]
 
 
-@pytest.mark.parametrize("names", [["background", "crack"], ["crack", "background"]])
-@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize(("names", "suffix"), [(["background", "crack"], ".onnx"), (["crack", "background"], ".pt2")])
 def test_a_threshold_is_part_of_the_graph_and_on_the_card(make_model, tmp_path, suffix, names):
     network = NetworkConfig(base_channels=2, depth=1)
     model = make_model(tmp_path / "m", network=network, classes={"names": names})

@@ -150,7 +150,7 @@ def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"engine": "onnx-runtime"}, "Unknown engine 'onnx-runtime'. Did you mean 'onnxruntime'"),
+        ({"engine": "onnxruntimes"}, "Unknown engine 'onnxruntimes'. Did you mean 'onnxruntime'"),
         ({"precision": "fp8"}, r"Unknown precision 'fp8'.*: auto, bf16, fp32, int8\."),
         ({"device": "abacus"}, "Unknown device 'abacus'"),
     ],
@@ -265,7 +265,7 @@ def test_scales_and_rotations_together_keep_the_size(rgb: Predictor) -> None:
     [
         ({"tta": ["flips"], "samples": 3}, "tta and samples both average predictions"),
         ({"tta": "flip"}, r"Unknown test-time augmentation 'flip'.* Did you mean 'flips'"),
-        ({"samples": 0}, "samples is 0, but must be at least 1"),
+        ({"samples": 0}, "samples is 0, but must be >= 1"),
         ({"samples": 2, "tile_size": 8}, "samples are drawn for the whole image"),
     ],
 )

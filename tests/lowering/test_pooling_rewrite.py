@@ -10,10 +10,10 @@ from pixelwise.ops import max_pool_with_switches, max_unpool
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_standard_operators_give_the_same_values(size, ceil_mode, kernel):
     x = torch.randint(0, 4, (2, 3, *size), generator=torch.Generator().manual_seed(0)).float() - 9
-    pooled, switches = max_pool_with_switches(x, kernel, ceil_mode)
+    pooled, switches = max_pool_with_switches(x, kernel, ceil_mode=ceil_mode)
     full = max_unpool(pooled, switches, size, kernel)
     with StandardPooling():
-        standard_pooled, standard_switches = max_pool_with_switches(x, kernel, ceil_mode)
+        standard_pooled, standard_switches = max_pool_with_switches(x, kernel, ceil_mode=ceil_mode)
         standard_full = max_unpool(standard_pooled, standard_switches, size, kernel)
     assert torch.equal(standard_pooled, pooled)
     assert torch.equal(standard_switches, switches)
@@ -23,7 +23,7 @@ def test_standard_operators_give_the_same_values(size, ceil_mode, kernel):
 class PoolAndUnpool(torch.nn.Module):
     def forward(self, x):
         with StandardPooling():
-            pooled, switches = max_pool_with_switches(x, 2, True)
+            pooled, switches = max_pool_with_switches(x, 2, ceil_mode=True)
             return max_unpool(pooled, switches, (x.shape[2], x.shape[3]), 2)
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.networks import Segmenter
+from pixelwise.networks import Segmenter, SegNet, UNet
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
     WidenedConv2d,
+    build_unpooling,
     build_upsampling,
     count_joined_channels,
     initialize_he,
@@ -43,7 +44,7 @@ BILINEAR = torch.tensor([[1.0, 1.25, 1.75, 2.0], [1.5, 1.75, 2.25, 2.5], [2.5, 2
 def test_upsampling_doubles_and_crops_at_the_bottom_and_right(upsampling, expected):
     """Ceil mode pools 3 rows to 2: all upsamplings return the first 3 of 4 rows, and 3 of 4 columns."""
     for columns in (3, 4):
-        grown = upsample(MAP, (3, columns), upsampling, SWITCHES)
+        grown = upsample(MAP, (3, columns), build_unpooling(upsampling), SWITCHES)
         torch.testing.assert_close(grown[0, 0], expected[:, :columns])
 
 
@@ -52,7 +53,7 @@ def test_upsampling_doubles_and_crops_at_the_bottom_and_right(upsampling, expect
 def test_upsampling_restores_the_size_before_pooling(upsampling, size):
     pooled, switches = max_pool_with_switches(torch.randn(2, 6, *size), 2, ceil_mode=True)
     layer = build_upsampling(upsampling, 6, 6)
-    assert upsample(layer(pooled), size, upsampling, switches).shape == (2, 6, *size)
+    assert upsample(layer(pooled), size, build_unpooling(upsampling), switches).shape == (2, 6, *size)
 
 
 def test_transposed_convolution_doubles_by_itself():
@@ -70,11 +71,12 @@ def test_other_upsamplings_change_channels_by_a_1x1_convolution(upsampling):
     assert reducing.weight.shape == (2, 4, 1, 1)
 
 
-def test_unknown_upsampling_lists_the_choices():
-    with pytest.raises(
-        InvalidArgumentError, match=r"Unknown upsampling 'nearst'. Did you mean 'nearest'\? .*bed_of_nails"
-    ):
-        build_upsampling("nearst", 4, 4)
+def test_unknown_names_list_the_choices():
+    for build in (UNet, SegNet):
+        with pytest.raises(InvalidArgumentError, match=r"'nearst'. Did you mean 'nearest'\? .*bed_of_nails"):
+            build(1, 2, upsampling="nearst")
+        with pytest.raises(InvalidArgumentError, match=r"'cat'. .*: add, concat, none"):
+            build(1, 2, skips="cat")
 
 
 def test_join():
@@ -84,11 +86,6 @@ def test_join():
     assert join_skip(x, skip, "concat").flatten().tolist() == [2, 2, 1, 1]
     for skips in get_args(Skips):
         assert join_skip(x, skip, skips).shape[1] == count_joined_channels(2, 2, skips)
-
-
-def test_unknown_skips_list_the_choices():
-    with pytest.raises(InvalidArgumentError, match=r"Unknown skips 'cat'. .*: add, concat, none"):
-        count_joined_channels(4, 4, "cat")
 
 
 def test_he_initialization_counts_inputs_of_one_output_pixel():

@@ -156,19 +156,23 @@ def test_each_name_builds_a_network(name):
 
 def test_printed_networks_show_pooling_and_unpooling():
     text = repr(build_network("segnet", in_channels=3, num_classes=2))
-    assert text.count("(pool): MaxPoolWithSwitches(kernel_size=2, ceil_mode=True)") == 5
-    assert text.count("(unpool): MaxUnpool(kernel_size=2)") == 5
+    assert (
+        text.count("(pool): MaxPoolWithSwitches(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=True)") == 5
+    )
+    assert text.count("(unpool): MaxUnpool(kernel_size=2, stride=2, padding=0, dilation=1)") == 5
     assert "upsampling=switches, skips=none" in text
     assert "upsampling=transposed, skips=concat" in repr(build_network("unet", in_channels=3, num_classes=2))
-    assert "(0-3): 4 x MaxUnpool(kernel_size=2)" in repr(build_network("segnet-basic", in_channels=3, num_classes=2))
+    assert "(0-3): 4 x MaxUnpool(kernel_size=2, stride=2, padding=0, dilation=1)" in repr(
+        build_network("segnet-basic", in_channels=3, num_classes=2)
+    )
 
 
 @pytest.mark.parametrize(
     ("upsampling", "layer"),
     [
-        ("switches", "MaxUnpool(kernel_size=2)"),
-        ("nearest", "UnpoolNearest(factor=(2, 2))"),
-        ("bed_of_nails", "UnpoolBedOfNails(factor=(2, 2))"),
+        ("switches", "MaxUnpool(kernel_size=2, stride=2, padding=0, dilation=1)"),
+        ("nearest", "UnpoolNearest(kernel_size=2)"),
+        ("bed_of_nails", "UnpoolBedOfNails(kernel_size=2)"),
         ("bilinear", "Interpolate(mode=bilinear)"),
         ("transposed", "TransposedConv(4, 4, kernel_size=(2, 2), stride=(2, 2))"),
     ],

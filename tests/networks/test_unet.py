@@ -237,7 +237,9 @@ def test_group_normalization_takes_one_pixel_of_one_image():
 
 
 def test_unknown_padding_lists_choices():
-    with pytest.raises(InvalidArgumentError, match=r"Unknown padding 'sam'. Did you mean 'same'\? .*: same, valid"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"Unknown value for padding: 'sam'. Did you mean 'same'\? .*: same, valid"
+    ):
         UNet(1, 2, padding="sam")
 
 
@@ -248,7 +250,8 @@ def test_illegal_size_is_also_a_value_error():
 
 def test_unknown_normalization_lists_choices():
     with pytest.raises(
-        InvalidArgumentError, match=r"Unknown normalization 'bach'. Did you mean 'batch'\? .*: batch, group, none"
+        InvalidArgumentError,
+        match=r"Unknown value for normalization: 'bach'. Did you mean 'batch'\? .*: batch, group, none",
     ):
         UNet(1, 2, normalization="bach")
 

@@ -555,7 +555,7 @@ def test_picture_maps_and_color_bar_are_drawn() -> None:
 
 
 def test_the_peak_is_the_maximum_of_the_map() -> None:
-    """In the panel of a black picture, red lies where the logits are high: at its right edge."""
+    """In the panel of a black picture, the last color lies where the logits are high: at its right edge."""
     logits = np.tile(np.arange(32, dtype=np.float32), (24, 1))
     pixels = np.asarray(opened(draw_heatmaps(np.zeros((24, 32, 3), np.uint8), [make_heatmap(logits)])).convert("RGB"))
     hot = np.abs(pixels - np.array(COLORS(1.0)[:3]) * 255 * OPACITY[1]).max(axis=2) <= 2

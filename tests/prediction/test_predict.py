@@ -179,7 +179,7 @@ def test_inputs_without_images_are_an_error(model: Path, tmp_path: Path, given: 
 
 
 def test_an_unknown_output_is_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"unknown value for save: 'label'\. Did you mean 'labels'"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown value for save: 'label'\. Did you mean 'labels'"):
         predict(model, [photos], tmp_path / "out", save=["label"], device="cpu")
 
 
@@ -189,7 +189,7 @@ def test_an_empty_list_of_outputs_is_an_error(model: Path, photos: Path, tmp_pat
 
 
 def test_unknown_label_values_are_an_error(model: Path, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="unknown value for label_values: 'color'"):
+    with pytest.raises(InvalidArgumentError, match="Unknown value for label_values: 'color'"):
         predict(model, [photos], tmp_path / "out", label_values="color", device="cpu")  # type: ignore[arg-type]
 
 
@@ -782,11 +782,11 @@ def test_a_path_gives_the_labels_of_the_command(make_model: Callable[..., Path],
     ("name", "error", "said"),
     [
         ("gone.png", PathNotFoundError, r"gone\.png"),
-        ("stack.tif", DataError, r"stack\.tif: the file is a stack of 2 images"),
-        ("text.png", DataError, r"text\.png: is not an image of a known format"),
-        ("alpha.png", DataError, r"alpha\.png: the alpha channel varies"),
+        ("stack.tif", DataError, r"stack\.tif: The file is a stack of 2 images"),
+        ("text.png", DataError, r"text\.png: The file is not an image of a known format"),
+        ("alpha.png", DataError, r"alpha\.png: The alpha channel varies"),
         ("bands.tif", DataError, r"bands\.tif: .*channels"),
-        ("folder", PathAccessError, r"folder: .*is a directory"),
+        ("folder", PathAccessError, r"folder: .*it is a folder"),
     ],
 )
 def test_a_path_that_is_not_one_image_raises(
@@ -867,3 +867,67 @@ def test_samples_that_cannot_be_drawn_raise_before_anything_is_written(
     with pytest.raises(InvalidArgumentError, match=said):
         predict(request.getfixturevalue(name), photos, tmp_path / "out", device="cpu", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["masks", "masks/train", "Labels"])
+def test_masks_of_a_dataset_are_not_mixed_with_predictions(model: Path, photos: Path, folder: str) -> None:
+    data, out = photos.parent / "data", photos.parent / "data" / folder
+    data.mkdir()
+    photos.rename(data / "images")
+    predict(model, [data / "images"], out, device="cpu")  # labels to correct, where there are no masks
+    predict(model, [data / "images"], out, device="cpu", resume=True)
+    write_png(out / "mine.png", np.zeros((9, 13), np.uint8))
+    with pytest.raises(InvalidArgumentError, match=r"holds masks of a dataset, such as mine\.png\. .* Choose another"):
+        predict(model, [data / "images/one.png"], out, save=["overlay"], device="cpu")
+
+
+def count_points(path: Path) -> int:
+    """Return the number of corners of all polygons in an output file."""
+    if path.suffix == ".xml":
+        return path.read_text().count(",")
+    content = json.loads(path.read_text())
+    if "shapes" in content:
+        return sum(len(shape["points"]) for shape in content["shapes"])
+    if "annotations" in content:
+        return sum(len(part) // 2 for one in content["annotations"] for part in one["segmentation"])
+    return sum(len(ring) for one in content["features"] for ring in one["geometry"]["coordinates"])
+
+
+def test_simplified_polygons_have_fewer_corners_in_every_format(of_two: Path, tmp_path: Path) -> None:
+    (pixels,) = write_kind("image", tmp_path / "in")
+    threshold = float(np.median(load(of_two, device="cpu").predict(pixels).probabilities[1]))
+    options: dict[str, Any] = {"threshold": threshold, "min_area": 20, "device": "cpu"}
+    kinds = ["labels", "polygons", "labelme", "coco", "cvat"]
+    predict(of_two, [tmp_path / "in"], tmp_path / "exact", save=kinds, **options)
+    predict(of_two, [tmp_path / "in"], tmp_path / "simple", save=kinds, simplify=1, **options)
+    for name in ("x.geojson", "x.json", "coco.json", "cvat.xml"):
+        exact, simple = (count_points(tmp_path / folder / name) for folder in ("exact", "simple"))
+        assert 3 <= simple < 0.7 * exact, name
+    labels = read_mask(tmp_path / "simple/x.png")
+    np.testing.assert_array_equal(labels, read_mask(tmp_path / "exact/x.png"))
+    (tmp_path / "simple/x.png").unlink()
+    shutil.copytree(tmp_path / "in", tmp_path / "set/images")
+    shutil.copy(tmp_path / "simple/coco.json", tmp_path / "set")
+    dataset = Dataset.load(tmp_path / "set")
+    again = dataset.read(dataset.samples[0])[1]
+    assert (again == labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("simplify", [-1, float("nan"), float("inf")])
+def test_a_distance_to_simplify_is_a_number_from_zero(of_two: Path, tmp_path: Path, simplify: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="simplify is"):
+        predict(of_two, [tmp_path], tmp_path / "out", save=["polygons"], simplify=simplify, device="cpu")
+
+
+def test_simplify_without_polygons_is_an_error(of_two: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"--simplify changes only polygons\. Save one of coco, cvat, labelme"
+    ):
+        predict(of_two, [tmp_path], tmp_path / "out", simplify=1, device="cpu")
+
+
+def test_polygons_of_another_distance_are_another_request(of_two: Path, tmp_path: Path) -> None:
+    write_kind("image", tmp_path / "in")
+    predict(of_two, [tmp_path / "in"], tmp_path / "out", save=["polygons"], simplify=1, device="cpu")
+    with pytest.raises(InvalidArgumentError, match="simplify was 1"):
+        predict(of_two, [tmp_path / "in"], tmp_path / "out", save=["polygons"], simplify=2, device="cpu")

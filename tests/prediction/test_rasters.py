@@ -552,7 +552,7 @@ def test_a_broken_zarr_does_not_stop_the_others(mixed: Path, models: dict[str, P
 
 def test_another_folder_is_never_replaced(mixed: Path, models: dict[str, Path], tmp_path: Path) -> None:
     foreign = write_zarr(tmp_path / "out" / "field.ome.zarr", noise(8, 8))
-    with pytest.raises(InvalidArgumentError, match=r"ome\.zarr is in the way, and Pixelwise did not write it. Move it"):
+    with pytest.raises(InvalidArgumentError, match=r"ome\.zarr is a folder, which is never replaced. Move it"):
         predict(models["padded"], [mixed], tmp_path / "out", device="cpu", overwrite=True)
     assert (foreign / "s0").exists()
 

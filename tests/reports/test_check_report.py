@@ -18,7 +18,9 @@ from pixelwise.data.formats.dataset_index import DatasetIndex
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
+from pixelwise.data.visualization import to_css_stripes
 from pixelwise.reports.check_report import MAX_FILES, MAX_FINDINGS, SAMPLE_SIZE, render_check_report
+from pixelwise.reports.thumbnails import choose_unlisted_stripes
 from support.pages import Page, require_offline
 
 
@@ -259,3 +261,12 @@ def test_unreadable_masks_have_no_number_of_classes(tmp_path: Path) -> None:
     page = write_checked(data, tmp_path / "page.html")
     assert "classesunknownno mask can be read" in page.text
     assert "0 classes" not in page.text
+
+
+def test_legends_show_what_is_not_painted_and_what_has_no_class(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path, 3)
+    (data / "dataset.yaml").write_text("names: [background, tree]\n", encoding="utf-8")
+    page = write_checked(data, tmp_path / "check.html")
+    assert 'style="background:transparent"></span>background (not painted)' in page.source
+    stripes = to_css_stripes(choose_unlisted_stripes(Dataset.load(data).classes))
+    assert f'style="background:{stripes}"></span>not listed as a class' in page.source

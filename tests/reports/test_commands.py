@@ -7,6 +7,7 @@ import pytest
 from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.reports.commands import ModelCommands, format_path, make_commands
+from support.commands import parse_command
 
 
 @pytest.fixture
@@ -58,3 +59,16 @@ def test_a_run_continues_for_twice_as_long(changes: dict[str, float], length: st
     fold = replace(commands, is_fold=True)
     assert fold.train_longer == f"pixelwise train cars {length}"
     assert len(fold.list_uses("val")) == 3
+
+
+def test_the_parser_accepts_every_command_and_the_dataset_is_read_in_the_same_way(streets: Path) -> None:
+    dataset = Dataset.load(streets, "folder", "labels")
+    config = Config().replace({"training.steps": 300})
+    commands = make_commands("my run", dataset, dataset.samples[0], Path("e.html"), config)
+    texts = [text for _, text in commands.list_uses("test")]
+    texts += [commands.check, commands.cross_validate, commands.train_with("loss.function=dice")]
+    for text in texts:
+        name, parameters = parse_command(text)
+        if "data" in parameters:
+            assert parameters["data"] == [str(streets)], name
+            assert (parameters["format"], parameters["masks"]) == ("folder", "labels"), name

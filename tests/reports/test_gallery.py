@@ -6,10 +6,17 @@ import pytest
 from pixelwise.data.description import describe_classes, parse_description
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
+from pixelwise.data.visualization import choose_error_stripes, to_css_stripes
 from pixelwise.evaluation.evaluate import ScoredImage
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.reports import gallery as home
-from pixelwise.reports.gallery import ImageGallery, build_image_table, merge_galleries
+from pixelwise.reports.gallery import (
+    ImageGallery,
+    build_image_table,
+    draw_panels,
+    list_panel_swatches,
+    merge_galleries,
+)
 
 CLASSES = describe_classes(parse_description({"names": ["a", "b"]}))
 
@@ -77,3 +84,22 @@ def test_the_table_names_the_class_with_the_lowest_iou() -> None:
         ["000", "20.0 %", "40.0 %", "a 40 %"], ["001", "–", "–", "–"]
     ]  # fmt: skip
     assert [row[1].value for row in table.rows] == [pytest.approx(0.2), None]
+
+
+def test_panels_leave_the_background_unpainted_and_the_legend_names_every_color() -> None:
+    classes = describe_classes(parse_description({"names": ["background", "cell"]}))
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    labels, prediction = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+    labels[5:15, 5:15], prediction[5:15, 8:20] = 1, 1
+    panels = draw_panels(image, labels, prediction, classes)
+    for name, drawn in (("truth", labels), ("prediction", prediction)):
+        np.testing.assert_array_equal((panels[name] != image).any(-1), drawn == 1)
+    stripes = choose_error_stripes(classes)
+    is_striped = np.any([(panels["errors"] == color).all(-1) for color in stripes], axis=0)
+    np.testing.assert_array_equal(is_striped, labels != prediction)
+    assert list_panel_swatches(classes) == [
+        ("background (not painted)", "transparent"),
+        ("cell", "rgb(255, 140, 0)"),
+        ("error", to_css_stripes(stripes)),
+        ("ignored in errors", "rgb(96, 96, 96)"),
+    ]

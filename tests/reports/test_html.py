@@ -7,7 +7,8 @@ import pytest
 
 from pixelwise.api import check
 from pixelwise.data.io.images import write_png
-from pixelwise.reports.html import render_page
+from pixelwise.metrics import ConfusionMatrix, MarginHistogram, compute_scores
+from pixelwise.reports.html import make_score_cards, render_page
 
 
 def test_a_missing_value_is_an_error() -> None:
@@ -25,3 +26,18 @@ def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
             pytest.skip("this file system takes only UTF-8")
     check(tmp_path / "data", html_path=tmp_path / "page.html")
     assert "images/?.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_two_classes_have_cards_of_their_own() -> None:
+    margins = MarginHistogram()
+    margins.update(np.array([-2.0, 0.5, 3.0]), np.array([0, 0, 1]), foreground=1, ignore_index=255)
+    confusion, names = ConfusionMatrix.from_counts([[1, 1], [0, 1]]), ["background", "crack"]
+    scores = compute_scores(confusion, None, names, num_images=1, foreground=1, margins=margins)
+    cards = {title: value for title, value, _ in make_score_cards(scores, 0.3)}
+    assert cards["sensitivity (recall) of crack"] == "100.0 %"
+    assert cards["specificity of crack"] == "50.0 %"
+    assert cards["precision of crack"] == "50.0 %"
+    assert cards["AUC (ROC) of crack"] == "100.0 %"
+    assert cards["threshold"] == "0.3"
+    plain = compute_scores(confusion, None, names, num_images=1)
+    assert not [title for title, _, _ in make_score_cards(plain, 0.3) if "crack" in title or title == "threshold"]

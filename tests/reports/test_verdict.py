@@ -139,7 +139,14 @@ def test_a_short_run_only_needs_more_time() -> None:
 
 def test_a_step_is_proposed_once() -> None:
     verdict = judge(make_facts(CONFUSED, image_scores=SPREAD))
-    assert [step.command for step in verdict.next] == [COMMANDS.check]
+    commands = [step.command for step in verdict.next]
+    assert commands == [COMMANDS.check, COMMANDS.evaluate("test"), COMMANDS.predict]
+
+
+def test_a_model_that_is_not_good_is_not_used_yet() -> None:
+    verdict = judge(make_facts(MISSED))
+    assert verdict.grade == "fair"
+    assert COMMANDS.predict not in [step.command for step in verdict.next]
 
 
 def test_a_model_without_weakness_is_tested_and_used() -> None:

@@ -14,17 +14,19 @@ import sys
 from operator import attrgetter
 from typing import Any
 
+IMPORTS = (
+    *("pixelwise.api.models", "pixelwise.api.train_run", "pixelwise.cli.main", "pixelwise.cli.results"),
+    *("pixelwise.conversion", "pixelwise.exporting.export", "pixelwise.prediction.predict"),
+    *("pixelwise.reports.training_report", "pixelwise.training.loop", "torch._dynamo", "torch.utils.tensorboard"),
+)
+"""All that the commands import."""
+
 
 def main() -> None:
     import torch
 
-    import pixelwise.api.models
-    import pixelwise.cli.results
-    import pixelwise.conversion
-    import pixelwise.exporting.export
-    import pixelwise.prediction.predict
-    import pixelwise.training.loop  # noqa: F401
-
+    for name in IMPORTS:
+        importlib.import_module(name)
     torch.set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:

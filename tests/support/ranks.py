@@ -7,6 +7,7 @@ FOLDER/rank-N.txt. The answer is a list of their exit codes, negative for a sign
 With arguments it is `pixelwise ARGUMENTS` under torchrun, killed once in its second process.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -17,12 +18,18 @@ from typing import Any
 
 import torch
 
+RUN_MODULES = (
+    *("pixelwise.api.train_run", "pixelwise.cli.main", "pixelwise.reports.training_report", "pixelwise.training.loop"),
+    *("torch._dynamo", "torch.utils.tensorboard"),
+)
+
 
 def main() -> None:
     if len(sys.argv) > 1:
         killed_once(sys.argv[1:])
-    from torch.nn.parallel import DistributedDataParallel  # noqa: F401 - all that a run imports
-
+    # All that a run imports.
+    for name in (*RUN_MODULES, "torch.nn.parallel", "torch.distributed.fsdp"):
+        importlib.import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -6,6 +6,7 @@ a signal. An instant is {"call", "name", "number", "when", "signal"}: before or 
 number of a function on a file of that name; or `half` through the bytes of a file.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -13,9 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+RUN_MODULES = (
+    *("pixelwise.api.train_run", "pixelwise.cli.main", "pixelwise.reports.training_report", "pixelwise.training.loop"),
+    *("torch._dynamo", "torch.utils.tensorboard"),
+)
+
 
 def main() -> None:
-
+    for name in RUN_MODULES:
+        importlib.import_module(name)
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -33,6 +33,7 @@ from pixelwise.training.distributed import (
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
+from support.commands import parse_command
 from support.processes import waiting
 
 KILL, TERMINATE = 9, 15
@@ -232,7 +233,9 @@ def test_a_killed_process_ends_all_and_resuming_ends_in_the_same_model(train: Tr
     killed = train(2, instant={"rank": lost, "step": 13, "signal": KILL})
     assert killed.codes[lost] == -KILL
     assert killed.codes[1 - lost] == 2, killed.said
-    assert "another process of this run has ended or cannot be reached" in killed.said[1 - lost]
+    message = killed.said[1 - lost]
+    assert "another process of this run has ended or cannot be reached" in message
+    assert parse_command(message[message.index("Or resume with: torchrun ") :])[1]["output"] == str(killed.run.path)
     assert "Traceback" not in killed.said[1 - lost]
     assert killed.checkpoint.step == 10
     resumed = train(2, "--resume", run=killed.run.path)

@@ -25,7 +25,9 @@ from pixelwise.api.options import (
 from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, parse_duration
 from pixelwise.errors import PixelwiseError, wrap_path_errors
+from pixelwise.output_files import prepare_files
 from pixelwise.progress import budget_start
+from pixelwise.shapes import Size
 
 if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
@@ -41,7 +43,7 @@ def check(
     format: Format = None,
     masks: Masks = None,
     resolution: Annotated[
-        tuple[int, int] | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
+        Size | None, Option(help="Training resolution, to find objects that vanish there.", metavar="H W")
     ] = None,
     group_by: GroupBy = None,
     json_path: JsonPath = None,
@@ -76,14 +78,12 @@ def check(
         >>> report.errors
         ()
     """
-    from pixelwise.checks.runner import report_failure, require_valid_resolution, run_checks
+    from pixelwise.checks.runner import report_failure, run_checks
     from pixelwise.data.joined_dataset import load_datasets
     from pixelwise.data.scan import scan_dataset
     from pixelwise.data.splits.groups import find_user_groups
-    from pixelwise.output_files import prepare_files
     from pixelwise.reports.check_report import render_check_report
 
-    require_valid_resolution(resolution)
     request = {"format": format, "masks": masks, "resolution": resolution, "group_by": group_by}
     json_file, html_file = prepare_files([json_path, html_path], "check", to_paths(data), request, overwrite=overwrite)
     name = " + ".join(Path(path).resolve().name for path in to_paths(data))
@@ -197,12 +197,11 @@ def plan(
         ('unet', 1200.0)
     """
     from pixelwise.devices import choose_device, choose_precision
-    from pixelwise.output_files import prepare_files
     from pixelwise.planning.planner import make_plan
     from pixelwise.planning.prepare_data import prepare_data
 
     started = budget_start()  # like the run that it plans: imports included
-    changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget)}
+    changes: dict[str, object] = {**settings, "training.budget_seconds": parse_duration(budget, "budget")}
     named = {
         "data.format": format,
         "data.masks": masks,

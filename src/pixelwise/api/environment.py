@@ -5,6 +5,7 @@ import sys
 from typing import Annotated, Any
 
 from pixelwise.api.options import Option
+from pixelwise.arguments import check_arguments
 from pixelwise.config import Config, ConfigKey, describe_keys
 from pixelwise.version import __version__
 
@@ -53,6 +54,7 @@ def _find_version(package: str) -> str:
         return "not installed"
 
 
+@check_arguments
 def describe_config(
     *, json_schema: Annotated[bool, Option(help="JSON schema of config.yaml instead of a table.")] = False
 ) -> list[ConfigKey] | dict[str, Any]:

@@ -22,6 +22,7 @@ from pixelwise.api.options import (
     Model,
     Option,
     Overwrite,
+    PercentagePoints,
     Settings,
     StrPath,
     StrPaths,
@@ -30,17 +31,20 @@ from pixelwise.api.options import (
     to_path,
     to_paths,
 )
-from pixelwise.arguments import Count, check_arguments
+from pixelwise.arguments import Count, Fraction, Index, NonNegative, check_arguments
+from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
+from pixelwise.evaluation.result import EvaluationResult
+from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
+from pixelwise.quantization.result import QuantizeResult
+from pixelwise.shapes import Size
 from pixelwise.version import __version__
 
 if TYPE_CHECKING:
-    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.exporting.result import ExportResult
     from pixelwise.inference.predictor import Predictor
     from pixelwise.networks.summary import LayerRow, NetworkRow
     from pixelwise.prediction.result import LocalizeReport, PredictReport
-    from pixelwise.quantization.result import QuantizeResult
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +127,7 @@ def evaluate(
     device: Device = "auto",
     precision: InferencePrecision = "auto",
     engine: Engine = "auto",
-) -> "EvaluationResult":
+) -> EvaluationResult:
     """Compute the scores of a model on a dataset.
 
     Args:
@@ -160,12 +164,9 @@ def evaluate(
         >>> result.split, result.num_images
         ('test', 4)
     """
-    from pixelwise.checks.findings import CODES, format_names
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data, score_samples
-    from pixelwise.evaluation.result import EvaluationResult
     from pixelwise.inference.engines import select_engine
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import prepare_files
     from pixelwise.reports.commands import make_commands
     from pixelwise.reports.evaluation_report import EvaluationReport, render_evaluation_report
     from pixelwise.reports.gallery import ImageGallery
@@ -250,13 +251,16 @@ def predict(
         Literal["index", "dataset"], Option(help="Values of label files: class indices, or the dataset's mask values.")
     ] = "index",
     min_area: Annotated[
-        int, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
+        Index, Option(help="Smallest region to keep; smaller regions take a neighbor's class.", metavar="PIXELS")
     ] = 0,
     fill_holes: Annotated[bool, Option(help="Fill holes inside regions.")] = False,
+    simplify: Annotated[
+        NonNegative, Option(help="Distance by which polygons may differ from the labels.", metavar="PIXELS")
+    ] = 0,
     overlay_style: Annotated[
         Literal["fill", "outline"], Option(help="How overlays show a region: filled, or its outline.")
     ] = "fill",
-    opacity: Annotated[float, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
+    opacity: Annotated[Fraction, Option(help="Opacity of filled overlays, from 0 to 1.")] = 0.5,
     threshold: Threshold = None,
     tta: Annotated[
         str | Sequence[str],
@@ -265,7 +269,7 @@ def predict(
     samples: Annotated[
         Count, Option(help="Number of Monte Carlo dropout samples to average, for networks with dropout.", metavar="N")
     ] = 1,
-    seed: Annotated[int, Option(help="Seed of the samples of each image.")] = 0,
+    seed: Annotated[Index, Option(help="Seed of the samples of each image.")] = 0,
     resume: Annotated[bool, Option(help="Skip inputs whose results are complete.")] = False,
     overwrite: Overwrite = False,
     shard: Annotated[
@@ -290,6 +294,8 @@ def predict(
         label_values: "index" writes class indices, "dataset" the mask values of the training data.
         min_area: Regions with fewer pixels take the class of a neighbor.
         fill_holes: Fill holes inside regions.
+        simplify: Largest distance in pixels between the outlines of "polygons", "labelme", "coco" and "cvat" and those
+            of the labels. 0 follows the edges of pixels; 1 leaves few corners, which are easy to move by hand.
         overlay_style: Overlays show each region in its color ("fill"), or only its outline.
         opacity: Opacity of filled overlays, from 0 (only the image) to 1.
         threshold: For models of two classes, the probability from which on a pixel is labeled foreground, the class
@@ -333,6 +339,7 @@ def predict(
         label_values=label_values,
         min_area=min_area,
         fill_holes=fill_holes,
+        simplify=simplify,
         overlay_style=overlay_style,
         opacity=opacity,
     )
@@ -359,12 +366,13 @@ def quantize(
     ] = None,
     *,
     max_iou_drop: Annotated[
-        float, Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS")
+        PercentagePoints,
+        Option(help="Largest drop in mean IoU to accept, in percentage points.", metavar="POINTS"),
     ] = 1.0,
     format: Format = None,
     masks: Masks = None,
     overwrite: Overwrite = False,
-) -> "QuantizeResult":
+) -> QuantizeResult:
     """Quantize a model to int8, measure its accuracy, and write the result to a file next to it.
 
     Activation ranges are found on up to 32 training images. The mean IoU is measured on the validation split with
@@ -397,12 +405,8 @@ def quantize(
     from pixelwise.evaluation.evaluate import adapt_to_model, choose_split, load_evaluation_data
     from pixelwise.inference.engines import choose_engine, get_installed_versions
     from pixelwise.inference.int8_file import find_int8_state, get_int8_path, write_int8
-    from pixelwise.output_files import require_replaceable
     from pixelwise.quantization.quantize import quantize_predictor, require_accuracy
-    from pixelwise.quantization.result import QuantizeResult
 
-    if not 0 <= max_iou_drop <= 100:
-        raise InvalidArgumentError(f"max_iou_drop is {max_iou_drop}. Expected percentage points from 0 to 100.")
     model = to_path(model)
     path = get_int8_path(model) if output is None else Path(output)
     if path.suffix != ".onnx":
@@ -435,7 +439,7 @@ def export(
         Literal["fp32", "fp16", "int8"], Option(help="Numerical precision of the network; int8 after `quantize`.")
     ] = "fp32",
     min_agreement: Annotated[
-        float | None,
+        Fraction | None,
         Option(
             help="Smallest fraction of labels equal to the model's.",
             metavar="FRACTION",
@@ -443,10 +447,10 @@ def export(
         ),
     ] = None,
     opset: Annotated[
-        int | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
+        Count | None, Option(help="Opset of the ONNX file.", metavar="N", default="the oldest from 17 that is exact")
     ] = None,
     fixed_size: Annotated[
-        tuple[int, int] | None,
+        Size | None,
         Option(help="Only size of images, for programs without dynamic shapes.", metavar="H W"),
     ] = None,
     threshold: Threshold = None,
@@ -489,11 +493,8 @@ def export(
     from pixelwise.exporting.export import MIN_AGREEMENT, ExportTarget, export_predictor, resolve_target
     from pixelwise.inference.int8_file import read_int8
     from pixelwise.model_file import read_checksum
-    from pixelwise.output_files import claim_output
 
     least = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
-    if not 0 <= least <= 1:
-        raise InvalidArgumentError(f"min_agreement is {least}. Expected a fraction from 0 to 1.")
     name, path = resolve_target(Path(output), format, precision, opset=opset, fixed_size=fixed_size)
     request = {"model": read_checksum(to_path(model)), "format": name, "precision": precision, "logits": logits}
     request |= {"opset": opset, "fixed_size": fixed_size, "threshold": threshold}
@@ -553,7 +554,6 @@ def localize(
         >>> report = pw.localize(photos, "heatmaps", classifier="resnet18")  # doctest: +SKIP
     """
     from pixelwise.devices import choose_device
-    from pixelwise.output_files import claim_output, require_replaceable_files
     from pixelwise.prediction.inputs import find_inputs
     from pixelwise.prediction.localize import Localizer, find_class, load_classifier, localize_images, plan_heatmaps
 
@@ -566,12 +566,13 @@ def localize(
         return localize_images(localizer, targets, index, request, skipped)
 
 
+@check_arguments
 def describe_networks(
     name: Annotated[str | None, Argument(help="Network whose layers to list.", metavar="NAME")] = None,
     *,
-    size: Annotated[tuple[int, int], Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
-    channels: Annotated[int, Option(help="Number of image channels.")] = 3,
-    classes: Annotated[int, Option(help="Number of classes.")] = 11,
+    size: Annotated[Size, Option(help="Height and width of the image.", metavar="H W")] = (360, 480),
+    channels: Annotated[Count, Option(help="Number of image channels.")] = 3,
+    classes: Annotated[Count, Option(help="Number of classes.")] = 11,
     encoder: Annotated[
         str | None, Option(help="Encoder of unet or fcn, such as resnet34 or timm:convnext_tiny.", metavar="NAME")
     ] = None,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pixelwise.arguments import Index, OpenFraction, Range
+
 StrPath = str | os.PathLike[str]
 StrPaths = StrPath | Sequence[StrPath]
 
@@ -87,12 +89,14 @@ Engine = Annotated[
     Literal["auto", "torch", "torch-compile", "openvino", "onnxruntime"], Option(help="Library that runs the network.")
 ]
 Threshold = Annotated[
-    float | None,
+    OpenFraction | None,
     Option(
         help="Label pixels foreground from this probability on; for two classes.",
         metavar="P",
         default="the likeliest class",
     ),
 ]
-Seed = Annotated[int | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
+NumFolds = Annotated[int, Range(ge=2)]
+PercentagePoints = Annotated[float, Range(ge=0, le=100)]
+Seed = Annotated[Index | None, Option(help="Seed of splits, weights and augmentation.", default="0")]
 Settings = Option(help="Configuration key; repeatable.", name="--set", metavar="section.key=value")

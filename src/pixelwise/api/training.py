@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+from pixelwise.api.datasets import check
+from pixelwise.api.models import evaluate, predict
 from pixelwise.api.options import (
     Data,
     Device,
     Format,
     GroupBy,
     Masks,
+    NumFolds,
     Option,
     Overwrite,
     Precision,
@@ -23,14 +26,12 @@ from pixelwise.api.options import (
     StrPath,
     to_paths,
 )
-from pixelwise.arguments import check_arguments
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.config import load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError, wrap_path_errors
 from pixelwise.import_paths import make_import_path
+from pixelwise.output_files import OutputClaim, OutputManifest, claim_output, remove_files, require_replaceable
 from pixelwise.training.results import CrossValidationResult, TrainResult
-
-if TYPE_CHECKING:
-    from pixelwise.output_files import OutputManifest
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ def train(
     format: Format = None,
     masks: Masks = None,
     group_by: GroupBy = None,
-    folds: Annotated[int | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")] = None,
+    folds: Annotated[
+        NumFolds | None, Option(help="Number of cross-validation folds; one run each.", metavar="K")
+    ] = None,
     config: Annotated[StrPath | None, Option(help="Config file to use instead of a plan.", metavar="FILE")] = None,
     network: Annotated[
         str | Callable[..., Any] | None,
@@ -69,7 +72,7 @@ def train(
     budget: Annotated[
         str | float | None, Option(help="Time for the whole command, such as 90s, 20m, 0.5h or 1h30m.", default="20m")
     ] = None,
-    steps: Annotated[int | None, Option(help="Number of optimizer steps, instead of a budget.")] = None,
+    steps: Annotated[Count | None, Option(help="Number of optimizer steps, instead of a budget.")] = None,
     resume: Annotated[bool, Option(help="Continue the run in --output.")] = False,
     allow_changes: Annotated[bool, Option(help="With --resume: accept a changed config or dataset.")] = False,
     profile: Annotated[bool, Option(help="Profile a few steps before training; see profile.txt.")] = False,
@@ -79,7 +82,7 @@ def train(
     settings: Annotated[Mapping[str, object], Settings] = MappingProxyType({}),
     seed: Seed = None,
     deterministic: Annotated[bool, Option(help="Make the run repeatable bit for bit on a CPU.")] = False,
-    devices: Annotated[int | None, Option(help="Number of processes, each with its own device.", metavar="N")] = None,
+    devices: Annotated[Count | None, Option(help="Number of processes, each with its own device.", metavar="N")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> TrainResult | CrossValidationResult:
@@ -137,7 +140,6 @@ def train(
     from pixelwise.api.train_folds import cross_validate
     from pixelwise.api.train_options import TrainOptions
     from pixelwise.api.train_run import make_result, prepare_run, train_run
-    from pixelwise.data.splits.splits import require_valid_num_folds
     from pixelwise.training.distributed import open_world
 
     if budget is not None and steps is not None:
@@ -159,12 +161,10 @@ def train(
         "network.encoder_weights": weights if weights in (None, "imagenet", "none") else "file",
         "training.init_from": None if init_from is None else str(init_from),
         "training.steps": steps,
-        "training.budget_seconds": None if budget is None else parse_duration(budget),
+        "training.budget_seconds": None if budget is None else parse_duration(budget, "budget"),
         "training.seed": seed,
         "training.deterministic": True if deterministic else None,
     }
-    if folds is not None:
-        require_valid_num_folds(folds)
     options = TrainOptions(
         data=to_paths(data),
         output=None if output is None else Path(output),
@@ -224,12 +224,11 @@ def demo(
         >>> result.scores["mean_iou"] > 0.5  # doctest: +SKIP
         True
     """
-    from pixelwise.api.datasets import check
-    from pixelwise.api.models import evaluate, predict
     from pixelwise.data.synthetic import write_dataset
-    from pixelwise.output_files import OutputManifest, claim_output
+    from pixelwise.devices import choose_device, choose_precision
     from pixelwise.training.run_dir import RunFolder
 
+    choose_precision(precision, choose_device(device))  # before the dataset is generated
     folder = Path(output)
     with claim_output(folder) as claim:
         manifest = OutputManifest(claim=claim, name=_DEMO_MARK, request={"command": "demo"})
@@ -260,9 +259,8 @@ def demo(
         return result
 
 
-def _clear_demo(folder: Path, manifest: "OutputManifest", *, overwrite: bool) -> None:
+def _clear_demo(folder: Path, manifest: OutputManifest, *, overwrite: bool) -> None:
     """Remove the files of an earlier demo; raise InvalidArgumentError for files that no demo wrote."""
-    from pixelwise.output_files import OutputClaim, OutputManifest, remove_files, require_replaceable
     from pixelwise.prediction.output_writer import MANIFEST
     from pixelwise.training.run_dir import RunFolder
 

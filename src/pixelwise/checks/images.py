@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_names, make_finding, report_files
+from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.nodata import ALL_DATA, format_values
 from pixelwise.data.sample_stats import (
@@ -21,7 +21,9 @@ def _check_channels(context: CheckContext) -> Iterator[Finding]:
     expected = context.dataset.channels
     accepted = {expected, 1} if expected == 3 else {expected}
     if odd := [s for s in context.decoded_images if s.channels not in accepted]:
-        yield _report_mix(context, odd, f"{expected} channels", lambda s: f"{s.channels}", "mixed_channels")
+        yield _report_mix(
+            context, odd, format_count(expected or 0, "channel"), lambda s: f"{s.channels}", "mixed_channels"
+        )
     gray = [s for s in context.decoded_images if s.channels == 1 and expected == 3]
     fix = "They are repeated to 3 channels. If they should be in color, replace them."
     yield from report_files("gray_repeated", context.list_images(gray), "gray image", "among RGB images", fix)

@@ -355,7 +355,7 @@ def _check_rgb_masks(context: CheckContext) -> Iterator[Finding]:
             "color_masks", files, "mask", problem, _suggest_description(total, context.description_file)
         )
     elif colored:
-        message = f"{format_names(files)}: the mask is an RGB image, but the classes are not defined by color."
+        message = f"{format_names(files)}: The mask is an RGB image, but the classes are not defined by color."
         fix = (
             f"List 'names' and 'colors' in {context.description_file}, or save masks with class indices in one channel."
         )

@@ -15,6 +15,7 @@ Typer takes no unions. The annotation of a parameter decides what the shell take
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from pixelwise.api.options import Argument, Option
+from pixelwise.arguments import convert
 from pixelwise.config import parse_settings
 from pixelwise.errors import find_name
 
@@ -30,13 +32,14 @@ Parser = Callable[[Any], Any]
 
 def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, Parser]]:
     """Return Typer's parameters of a function, and the parser of each value that the shell gives."""
-    parameters, parsers = [], {}
+    parameters, parsers = [], dict[str, Parser]()
     for name, parameter in inspect.signature(function).parameters.items():
         hint, *marks = get_args(parameter.annotation) if get_origin(parameter.annotation) is Annotated else (None,)
         mark = next((mark for mark in marks if isinstance(mark, Argument | Option)), None)
         if mark is None:  # only in Python
             continue
-        kind, parsers[name] = _shell_form(hint, mark)
+        kind, parse = _shell_form(hint, mark)
+        parsers[name] = partial(_parse, parse, parameter.annotation, _get_word(name, mark))
         default = parameter.default
         if isinstance(default, Sequence | Mapping) and not default:
             default = None
@@ -50,10 +53,21 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
     return parameters, parsers
 
 
+def _get_word(name: str, mark: Argument | Option) -> str:
+    """Return the name of a parameter in the shell."""
+    option = None if isinstance(mark, Argument) else mark.name or "--" + name.replace("_", "-")
+    return option or mark.metavar or name.upper()
+
+
+def _parse(parse: Parser, hint: Any, word: str, value: Any) -> Any:
+    """Return a value of the shell as the function's, or raise InvalidArgumentError with the option's name."""
+    return convert(parse(value), hint, word)
+
+
 def _typer_info(name: str, mark: Argument | Option, hint: Any, *, is_flag: bool) -> Any:
     if isinstance(mark, Argument):
         return typer.Argument(help=mark.help, metavar=mark.metavar, path_type=str)
-    words = [*([mark.short] if mark.short else []), mark.name or "--" + name.replace("_", "-")]
+    words = [*([mark.short] if mark.short else []), _get_word(name, mark)]
     choices = [choice for part in union_parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
     metavar = mark.metavar or "|".join(choices) or None
 
@@ -93,9 +107,15 @@ def _shell_form(hint: Any, mark: Argument | Option) -> tuple[Any, Parser]:
 
 
 def union_parts(hint: Any) -> list[Any]:
-    """Return the members of a union without None, else the type itself."""
+    """Return the members of a union without None, else the type itself; all without their ranges."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return [part for part in parts if part is not NoneType]
+    return [_strip_ranges(part) for part in parts if part is not NoneType]
+
+
+def _strip_ranges(hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple[tuple(map(_strip_ranges, get_args(hint)))]  # type: ignore[misc]
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _as_is(value: Any) -> Any:
@@ -107,7 +127,8 @@ def _split_commas(text: str | None) -> list[str]:
 
 
 def _parse_path(text: str | None) -> Path | str | None:
-    return text if text is None or "://" in text else Path(text)  # Path would remove a slash of "://"
+    # Path would remove a slash of "://", and take an empty text for the current folder.
+    return text if not text or "://" in text else Path(text)
 
 
 _EXAMPLES = {int: ("an integer", "3"), float: ("a number", "0.5"), tuple[int, int]: ("two integers", "360 480")}

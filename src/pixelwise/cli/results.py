@@ -147,7 +147,7 @@ def print_scores(scores: Mapping[str, Any]) -> None:
         console.print(classes)
     if binary := scores.get("binary"):
         table = Table(f"class {escape(binary['name'])}", "value")
-        for name, title in BINARY_SCORES.items():
+        for name, (title, _) in BINARY_SCORES.items():
             table.add_row(title, _format_score(binary[name]))
         if scores.get("threshold") is not None:
             table.add_row("threshold", f"{scores['threshold']}")

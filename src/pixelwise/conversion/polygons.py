@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pixelwise.conversion.polygonize import Point, Region, find_regions, trace_polygon
+from pixelwise.conversion.polygonize import Position, Region, find_regions, trace_polygon
 from pixelwise.conversion.writer import EncodedSample, format_image_keys, make_nested_name, write_file
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
@@ -154,6 +154,6 @@ class YoloWriter:
         ]
 
 
-def _format_polygon(points: list[Point], size: tuple[int, ...]) -> str:
+def _format_polygon(points: list[Position], size: tuple[int, ...]) -> str:
     """Format x and y as fractions of width and height; six digits move no corner by half a pixel in any image."""
     return " ".join(f"{x / size[1]:.6f} {y / size[0]:.6f}" for x, y in points)

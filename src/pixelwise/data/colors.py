@@ -13,6 +13,7 @@ Vision = Literal["normal", "protanopia", "deuteranopia", "tritanopia"]
 Values = npt.NDArray[np.float64]
 
 BLACK: Color = (0, 0, 0)
+WHITE: Color = (255, 255, 255)
 GRAY: Color = (96, 96, 96)
 """Default color of the background."""
 PALETTE: tuple[Color, ...] = (

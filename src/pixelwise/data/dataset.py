@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelwise.arguments import check_arguments
 from pixelwise.data.classes import Classes, Coding, mask_values, require_integers
 from pixelwise.data.colors import Color
 from pixelwise.data.description import DatasetDescription, combine_classes, read_description
@@ -31,14 +32,7 @@ from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
-from pixelwise.errors import (
-    DataError,
-    InvalidArgumentError,
-    PathAccessError,
-    PathNotFoundError,
-    find_name,
-    wrap_path_errors,
-)
+from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, find_name, wrap_path_errors
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -99,6 +93,7 @@ class Dataset:
     """Statistics of the samples that `scan.scan_dataset` read."""
 
     @classmethod
+    @check_arguments
     @wrap_path_errors()
     def load(cls, path: str | os.PathLike[str], format: str | None = None, masks: str | None = None) -> "Dataset":
         """Find the samples in a folder and read its `dataset.yaml`.
@@ -125,11 +120,7 @@ class Dataset:
         root = Path(path)
         if "://" in str(path):
             raise PathNotFoundError(f"Dataset {str(path)!r} is a URL, but datasets are read from folders. Download it.")
-        if not root.exists():
-            raise PathNotFoundError(f"Dataset {str(path)!r} does not exist. Expected the folder of a dataset.")
         require_folder(root)
-        if not os.access(root, os.R_OK | os.X_OK):
-            raise PathAccessError(f"Dataset {str(path)!r} is not readable. Check the permissions of the folder.")
         description = read_description(root)
         try:
             return cls._load(root, description, format, masks)
@@ -218,6 +209,7 @@ class Dataset:
         """The samples of each split that has some; train where the format has no splits."""
         return {split: samples for split, samples in group_by_split(self.samples).items() if samples}
 
+    @check_arguments
     def split(self, name: Split) -> "Dataset":
         """Return the dataset with only the samples of one split, with the classes of the whole dataset.
 
@@ -230,6 +222,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @check_arguments
     def __getitem__(self, index: int) -> tuple[Array, Array]:
         """Read the image (H, W, C) and the mask (H, W) of class indices of one sample."""
         image, mask = self.read(self.samples[index])

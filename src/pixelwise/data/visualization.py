@@ -69,7 +69,7 @@ def draw_errors(picture: Array, labels: Array, prediction: Array, classes: Class
     errors = np.repeat(np.rint(picture.mean(2, keepdims=True) * 0.45 + 130), 3, 2).astype(np.uint8)
     is_ignored = labels == classes.ignore_index
     errors[is_ignored] = GRAY
-    return mark_pixels(errors, (prediction != labels) & ~is_ignored, choose_error_color(classes))
+    return mark_pixels(errors, (prediction != labels) & ~is_ignored, choose_error_stripes(classes))
 
 
 def choose_error_color(classes: Classes) -> Color:
@@ -77,14 +77,20 @@ def choose_error_color(classes: Classes) -> Color:
     return choose_mark_color([GRAY, *classes.colors])
 
 
-def mark_pixels(picture: Array, is_marked: Array, color: Color) -> Array:
-    """Paint the pixels `is_marked` (H, W) with diagonal stripes, which are visible without color."""
+def choose_error_stripes(classes: Classes) -> tuple[Color, Color]:
+    """Return `choose_error_color` and a dark shade of it."""
+    red, green, blue = choose_error_color(classes)
+    return (red, green, blue), (red // 4, green // 4, blue // 4)
+
+
+def mark_pixels(picture: Array, is_marked: Array, stripes: tuple[Color, Color]) -> Array:
+    """Paint the pixels `is_marked` (H, W) with diagonal stripes of two colors, which are visible without color."""
     height, width = is_marked.shape
     period = max(6, round(max(height, width) / 64))
     is_stripe = np.add.outer(np.arange(height), np.arange(width)) % period < period / 3
     marked = picture.copy()
-    marked[is_marked] = color
-    marked[is_marked & is_stripe] = np.array(color) // 4
+    marked[is_marked] = stripes[0]
+    marked[is_marked & is_stripe] = stripes[1]
     return marked
 
 
@@ -118,10 +124,10 @@ def list_swatches(classes: Classes) -> list[tuple[str, str]]:
     return swatches
 
 
-def to_css_stripes(color: Color) -> str:
+def to_css_stripes(stripes: tuple[Color, Color]) -> str:
     """Return stripes such as those of `mark_pixels`."""
-    dark = to_css_color((color[0] // 4, color[1] // 4, color[2] // 4))
-    return f"repeating-linear-gradient(135deg, {to_css_color(color)} 0 3px, {dark} 3px 6px)"
+    first, second = map(to_css_color, stripes)
+    return f"repeating-linear-gradient(135deg, {first} 0 3px, {second} 3px 6px)"
 
 
 def to_css_color(color: Color) -> str:

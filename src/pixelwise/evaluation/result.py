@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 BINARY_SCORES = {
-    "sensitivity": "sensitivity (recall)",
-    "specificity": "specificity",
-    "precision": "precision",
-    "auc": "AUC (ROC)",
-    "average_precision": "average precision",
+    "sensitivity": ("sensitivity (recall)", "share of the class that was found"),
+    "specificity": ("specificity", "share of the other class that was not taken for it"),
+    "precision": ("precision", "share of the pixels labeled as the class that are right"),
+    "auc": ("AUC (ROC)", "area under the ROC curve, over all thresholds"),
+    "average_precision": ("average precision", "precision averaged over all thresholds"),
 }
-"""Score of two classes → its title."""
+"""Score of the foreground of two classes → its title and explanation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import Count, Index, check_arguments, describe_value
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import match_channels
 from pixelwise.data.io.decoded_image import convert_dtype
@@ -196,15 +197,16 @@ class Predictor:
     def classes(self) -> Classes:
         return self.spec.classes
 
+    @check_arguments
     def predict(
         self,
         image: npt.ArrayLike | os.PathLike[str],
         *,
         tiling: Tiling = "exact",
-        tile_size: int | None = None,
+        tile_size: Count | None = None,
         keep_logits: bool = False,
-        samples: int = 1,
-        seed: int | None = None,
+        samples: Count = 1,
+        seed: Index | None = None,
         tta: str | Sequence[str] = (),
     ) -> Prediction:
         """Predict an image of any size.
@@ -241,7 +243,7 @@ class Predictor:
         names = (tta,) if isinstance(tta, str) else tuple(tta)
         options = PredictionOptions(tiling=tiling, tile_size=tile_size, tta=names, samples=samples, seed=seed)
         if not isinstance(image, str | os.PathLike):
-            return self.predict_array(np.asarray(image), options, keep_logits=keep_logits)
+            return self.predict_array(_to_array(image), options, keep_logits=keep_logits)
         decoded = decode_image(Path(image), self.spec.channels)
         pixels, missing = decoded.fill_pixels(str(image), self.spec.channels, self.spec.nodata)
         prediction = self.predict_array(pixels, options, keep_logits=keep_logits)
@@ -274,9 +276,13 @@ class Predictor:
         is_reference = self.device.type == "cpu" and self.precision == "fp32"  # sums would round differently in a batch
         return 1 if is_reference else max(1, min(MAX_BATCH, WHOLE_PIXELS // max(size[0] * size[1], 1)))
 
+    @check_arguments
     def predict_images(self, images: Sequence[npt.ArrayLike], *, keep_logits: bool = False) -> list[Prediction]:
         """Predict images of one shape in one batch, each as a whole; up to rounding, the results of `predict`."""
-        pixels = [self.check_image(np.asarray(image)) for image in images]
+        pixels = [self.check_image(_to_array(image)) for image in images]
+        if len({image.shape for image in pixels}) != 1:
+            shapes = [image.shape for image in pixels]
+            raise InvalidArgumentError(f"images have the shapes {shapes}, but must be of one shape.")
         logits = self.predict_batch(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
         labels = self._compute_labels(logits)
         kept = logits.cpu() if keep_logits else None
@@ -395,6 +401,7 @@ class Predictor:
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Compute logits (B, K, H, W) float32 of images (B, C, H, W) in raw units, on the device of the predictor."""
+        self.module.check_images(images)
         return self._infer(self._optimized_module, images)
 
     @torch.inference_mode()
@@ -438,6 +445,14 @@ class Predictor:
             )
         # torch.from_numpy does not accept read-only memory, such as that of Pillow.
         return np.require(match_channels(pixels, self.spec.channels, "the image"), requirements=["C", "W"])
+
+
+def _to_array(image: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors of a GPU
+        shown = describe_value(image)
+        raise InvalidArgumentError(f"image is {shown}, but must be an array (H, W) or (H, W, C).") from error
 
 
 def require_dropout(module: nn.Module, spec: ModelSpec) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.tensors import DTYPES, can_read_values, check_int, check_tensor, is_transforming
+from pixelwise.tensors import DTYPES, INTEGER_DTYPES, can_read_values, check_int, check_tensor, is_transforming
 
 # 1.4 MB of float32 logits at 11 classes.
 _CACHED_PIXELS = 2**15
@@ -42,7 +42,7 @@ def prepare_labels(
             or, on the CPU, a label is neither a class nor `ignore_index`.
     """
     check_tensor("logits", logits, "(B, K, H, W)", DTYPES)
-    check_tensor("labels", labels, "(B, H, W)")
+    check_tensor("labels", labels, "(B, H, W)", INTEGER_DTYPES)
     check_int("ignore_index", ignore_index, low=None)
     batch, num_classes, *size = logits.shape
     pixels = (batch, *size)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.shapes import Size
 
@@ -51,7 +52,8 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def convolutionalize(classifier: nn.Module, *, input_size: int = 224) -> nn.Module:
+@check_arguments
+def convolutionalize(classifier: nn.Module, *, input_size: Count = 224) -> nn.Module:
     """Convert a trained classifier to a fully convolutional network, with its weights and names.
 
     Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 3.1. There

@@ -23,6 +23,7 @@ from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pixelwise.arguments import Count, Index, check_arguments
 from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
 from pixelwise.networks.geometry.alignment import WindowPath, compute_map_size
@@ -103,7 +104,7 @@ class Encoder(nn.Module):
         for name in stage:
             layer = self.get_submodule(name)
             if with_switches and isinstance(layer, nn.MaxPool2d) and layer.kernel_size == layer.stride == 2:
-                x, positions = max_pool_with_switches(x, 2, layer.ceil_mode)
+                x, positions = max_pool_with_switches(x, 2, ceil_mode=layer.ceil_mode)
                 switches.append(positions)
             else:
                 x = layer(x)
@@ -231,14 +232,15 @@ def _fix_padding(model: nn.Module) -> None:
                 parent.set_submodule(name, EndPaddedConv2d(child))
 
 
+@check_arguments
 def build_encoder(
     name: str,
     *,
-    in_channels: int,
+    in_channels: Count,
     taps: Taps = "stages",
-    output_stride: int | None = None,
+    output_stride: Count | None = None,
     ceil_mode: bool = False,
-    first_padding: int | None = None,
+    first_padding: Index | None = None,
 ) -> Encoder:
     """Build an encoder with random weights, by name.
 

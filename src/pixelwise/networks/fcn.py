@@ -11,17 +11,18 @@ parts, from which offsets and kernels follow:
 
 import copy
 import itertools
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.arguments import Count, check_arguments, describe_value
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.backbones import convert_fc_layers, get_fc_kernel_size
 from pixelwise.networks.encoders import ChainEncoder, Encoder, get_classifier_layers
 from pixelwise.networks.geometry.alignment import AlignedUpsampling, WindowPath, plan_upsampling
 from pixelwise.networks.geometry.layer_windows import get_windows, set_padding
-from pixelwise.networks.layers import check_size, widen_convolutions
+from pixelwise.networks.layers import check_images, widen_convolutions
 from pixelwise.ops import TransposedConv, bilinear_weight
 
 UpsamplingWeights = Literal["learned", "frozen"]
@@ -38,7 +39,6 @@ def build_bilinear_layer(
     num_classes: int, up: AlignedUpsampling, *, weights: UpsamplingWeights, grouped: bool
 ) -> nn.Module:
     """Return the transposed convolution of an upsampling, bilinear in each class and zero between classes."""
-    weights = find_name("upsampling", weights, get_args(UpsamplingWeights))
     layer: nn.Module = TransposedConv(
         num_classes,
         num_classes,
@@ -106,14 +106,15 @@ class FCN(nn.Module):
         torch.Size([1, 5, 64, 96])
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
         encoder: Encoder,
         head: nn.Sequential | None = None,
-        stride: int = 8,
+        stride: Count = 8,
         upsampling: UpsamplingWeights = "learned",
         grouped: bool = True,
     ) -> None:
@@ -141,13 +142,14 @@ class FCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
+        check_images(self, images, self.encoder.in_channels, self.size_multiple)
         height, width = images.shape[2:]
-        check_size("This FCN", (height, width), self.size_multiple)
         last: nn.Module = self.up[f"{self.stride}to1"]
         return last(self.compute_scores(images))[:, :, :height, :width]  # type: ignore[no-any-return]
 
     def compute_scores(self, images: Tensor) -> Tensor:
         """Return the summed scores (B, K, h, w) at `stride`, before the last upsampling."""
+        check_images(self, images, self.encoder.in_channels, self.size_multiple)
         maps = self.encoder(images).maps[::-1]
         (coarsest, score), *finer = self.score.items()
         x: Tensor = score(self.head(maps[0]))
@@ -169,6 +171,8 @@ class FCN(nn.Module):
         Raises:
             InvalidArgumentError: `coarser` is not coarser, or has other parts.
         """
+        if not isinstance(coarser, FCN):
+            raise InvalidArgumentError(f"coarser is {describe_value(coarser)}, but must be an FCN.")
         theirs, ours = coarser.state_dict(), self.state_dict()
         dropped = theirs.keys() - ours.keys()
         shared = {name: tensor for name, tensor in theirs.items() if name in ours}
@@ -186,12 +190,13 @@ class FCN(nn.Module):
             set_bilinear(self.up[name])
 
     @classmethod
+    @check_arguments
     def from_classifier(
         cls,
         classifier: nn.Module,
-        num_classes: int,
+        num_classes: Count,
         *,
-        stride: int = 8,
+        stride: Count = 8,
         padding: Padding | None = None,
         upsampling: UpsamplingWeights = "learned",
         grouped: bool = True,
@@ -215,7 +220,7 @@ class FCN(nn.Module):
         """
         layers = copy.deepcopy(get_classifier_layers(classifier))
         kernel_size = get_fc_kernel_size(classifier)
-        padding = find_name("padding", padding or ("same" if kernel_size % 2 else "released"), get_args(Padding))
+        padding = padding or ("same" if kernel_size % 2 else "released")
         if (padding == "released" and kernel_size == 1) or (padding == "same" and kernel_size % 2 == 0):
             raise InvalidArgumentError(f"{type(classifier).__name__} does not support padding={padding!r}. Use None.")
         if padding == "released":
@@ -249,7 +254,9 @@ def _get_paths(in_channels: int, encoder: Encoder, stride: int) -> list[WindowPa
             "network of the same name."
         )
     if stride not in encoder.strides:
-        raise InvalidArgumentError(f"This encoder has no map of stride {stride}. Use one of {encoder.strides[::-1]}.")
+        raise InvalidArgumentError(
+            f"stride is {stride}, but must be one of {encoder.strides[::-1]}, those of the encoder."
+        )
     return list(encoder.paths[encoder.strides.index(stride) :][::-1])
 
 

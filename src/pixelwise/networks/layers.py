@@ -4,17 +4,19 @@ A decoder step doubles a map with one of five upsamplings, and joins it with the
 of three ways. The two choices are independent of each other and of the network.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.arguments import describe_value
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.pooling import MaxUnpool
 from pixelwise.ops.transposed_convolution import TransposedConv
 from pixelwise.ops.upsampling import Interpolate, UnpoolBedOfNails, UnpoolNearest
 from pixelwise.shapes import Size, round_up
+from pixelwise.tensors import INTEGER_DTYPES, check_map
 
 Upsampling = Literal["switches", "nearest", "bed_of_nails", "bilinear", "transposed"]
 """Unpooling to recorded positions (SegNet), repetition of each value, a value among zeros, bilinear interpolation, or a
@@ -68,12 +70,6 @@ def upsample(x: Tensor, size: Size, unpool: nn.Module, switches: Tensor | None) 
     double = ((2 * x.shape[2], 2 * x.shape[3]),) if isinstance(unpool, Interpolate) else ()
     x = unpool(x, *double)
     return x[:, :, : size[0], : size[1]]
-
-
-def find_decoder_names(upsampling: Upsampling, skips: Skips) -> tuple[Upsampling, Skips]:
-    """Return both names as they are listed; raise InvalidArgumentError for an unknown one."""
-    upsampling = find_name("upsampling", upsampling, get_args(Upsampling))
-    return upsampling, find_name("skips", skips, get_args(Skips))
 
 
 def count_joined_channels(channels: int, skip_channels: int, skips: Skips) -> int:
@@ -132,12 +128,25 @@ def widen_convolutions(network: nn.Module) -> None:
             module.__class__ = WidenedConv2d if is_unsafe else nn.Conv2d
 
 
-def check_size(name: str, size: Size, multiple: int) -> None:
-    """Raise InvalidArgumentError unless height and width are multiples of `multiple`."""
-    height, width = size
+def check_images(network: nn.Module, images: Tensor, in_channels: int, multiple: int = 1) -> None:
+    """Raise InvalidArgumentError unless `network` takes these images: (B, in_channels, H, W) floats of a legal size."""
+    if isinstance(images, Tensor) and images.dtype in INTEGER_DTYPES:
+        raise InvalidArgumentError(
+            f"images is {describe_value(images)}, but must be floating point. Use images.float(), or wrap the network "
+            "in Segmenter, which normalizes raw images."
+        )
+    check_map("images", images)
+    if images.shape[1] != in_channels:
+        raise InvalidArgumentError(
+            f"images is {describe_value(images)}, but must be (B, {in_channels}, H, W): this {type(network).__name__} "
+            f"has in_channels={in_channels}."
+        )
+    if not torch.compiler.is_compiling() and images.device != (device := next(network.parameters()).device):
+        raise InvalidArgumentError(f"images is on {images.device}, but must be on {device}, as the network.")
+    height, width = images.shape[2:]
     if height % multiple or width % multiple:
         legal = f"{round_up(height, multiple)}x{round_up(width, multiple)}"
         raise InvalidArgumentError(
-            f"{name} takes heights and widths that are multiples of {multiple}, such as {legal}, not {height}x{width}. "
-            "Pad the images, or wrap the network in Segmenter, which pads and crops."
+            f"This {type(network).__name__} takes images whose height and width are multiples of {multiple}, such as "
+            f"{legal}, not {height}x{width}. Pad them, or wrap the network in Segmenter, which pads and crops."
         )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.import_paths import is_import_path, load_import_path
@@ -135,7 +136,8 @@ NETWORK_KEYS: Mapping[str, frozenset[str]] = {
 """Name → the keys of the config's network section that the network uses; the others must keep their defaults."""
 
 
-def build_network(config: NetworkConfig | str, *, in_channels: int, num_classes: int) -> nn.Module:
+@check_arguments
+def build_network(config: NetworkConfig | str, *, in_channels: Count, num_classes: Count) -> nn.Module:
     """Build the network of a config with random weights.
 
     Args:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pixelwise.arguments import check_arguments, describe_value
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import widen_convolutions
 from pixelwise.shapes import round_up
+from pixelwise.tensors import DTYPES, INTEGER_DTYPES, check_int, check_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +78,10 @@ class Segmenter(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @check_arguments
     def __init__(self, network: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(std) or not all(value > 0 for value in std):
+        if not mean or len(mean) != len(std) or not all(value > 0 for value in std):
             raise InvalidArgumentError(f"mean {mean} and std {std} must have one value per channel, with std above 0.")
         widen_convolutions(network)
         self.network = network
@@ -92,6 +95,7 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W) of any dtype in raw units."""
+        self.check_images(images)
         height, width = images.shape[2:]
         if self.margin:
             for dim, side in ((2, height), (3, width)):
@@ -111,7 +115,20 @@ class Segmenter(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return raw images (B, C, H, W) of any dtype as float32, normalized by mean and std."""
+        self.check_images(images)
         return (images.float() - self.mean).div_(self.std)  # in place, to save the memory of one map
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise InvalidArgumentError unless images are (B, C, H, W) with the C of the model; any real dtype."""
+        check_tensor("images", images, "(B, C, H, W)", (*DTYPES, *INTEGER_DTYPES))
+        channels = self.mean.shape[1]
+        if images.shape[1] != channels:
+            raise InvalidArgumentError(
+                f"images is {describe_value(images)}, but must be (B, {channels}, H, W), with as many channels as mean "
+                "and std."
+            )
+        if images.is_meta and not self.mean.is_meta:
+            raise InvalidArgumentError(f"images is {describe_value(images)}, but must be on {self.mean.device}.")
 
     def compute_padded_indices(self, side: int) -> Tensor:
         """Return the row (or column) of the image at each row of the padded image, int64.
@@ -129,5 +146,6 @@ class Segmenter(nn.Module):
 
     def compute_padding(self, side: int) -> tuple[int, int]:
         """Return the pixels to add before and after, so that the size is legal and the output starts at the image."""
+        check_int("side", side)
         padded = round_up(side + self.margin - self.offset, self.multiple) + self.offset
         return self.margin // 2, padded - side - self.margin // 2

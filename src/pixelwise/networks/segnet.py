@@ -13,14 +13,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import Count, FractionBelowOne, check_arguments
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
     build_unpooling,
     build_upsampling,
+    check_images,
     count_joined_channels,
-    find_decoder_names,
     initialize_he,
     join_skip,
     upsample,
@@ -144,21 +145,23 @@ class SegNet(nn.Module):
 
     size_multiple = 1
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
-        channels: Sequence[int] = (64, 128, 256, 512, 512),
-        depths: Sequence[int] = (2, 2, 3, 3, 3),
+        channels: Sequence[Count] = (64, 128, 256, 512, 512),
+        depths: Sequence[Count] = (2, 2, 3, 3, 3),
         upsampling: Upsampling = "switches",
         skips: Skips = "none",
-        dropout: float = 0.0,
+        dropout: FractionBelowOne = 0.0,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         if not channels or len(channels) != len(depths):
             raise InvalidArgumentError(f"channels {channels} and depths {depths} must have one number for each level.")
-        upsampling, self.skips = find_decoder_names(upsampling, skips)
+        self.skips: Skips = skips
         dropouts = distribute_dropout(len(channels), dropout)
         inputs, outputs = (in_channels, *channels[:-1]), (num_classes, *channels[:-1])
         self.encoder = nn.ModuleList(
@@ -176,6 +179,7 @@ class SegNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
+        check_images(self, images, self.in_channels)
         x, levels = images, []
         for encode in self.encoder:
             features, x, switches = encode(x)
@@ -196,8 +200,9 @@ def initialize_as_released(network: nn.Module) -> None:
             nn.init.constant_(module.bias, 1e-3)
 
 
+@check_arguments
 @torch.no_grad()
-def sample_predictions(network: nn.Module, images: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def sample_predictions(network: nn.Module, images: Tensor, samples: Count) -> tuple[Tensor, Tensor]:
     """Return the mean of the class probabilities over passes with dropout, and their variance.
 
     The paper takes 50 samples, and finds that more than about 6 are better than one pass without dropout. The time is
@@ -215,8 +220,6 @@ def sample_predictions(network: nn.Module, images: Tensor, samples: int) -> tupl
     Raises:
         InvalidArgumentError: `samples` is below 1.
     """
-    if samples < 1:
-        raise InvalidArgumentError(f"samples is {samples}, but must be at least 1.")
     with enable_dropout_only(network):
         mean = network(images).float().softmax(1)
         # Welford's algorithm, because a difference of large sums would lose a small variance to rounding.

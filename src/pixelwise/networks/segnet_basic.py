@@ -12,6 +12,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import Count, FractionBelowOne, check_arguments
+from pixelwise.networks.layers import check_images
 from pixelwise.networks.segnet import EncoderStage, build_dropout, distribute_dropout, initialize_as_released
 from pixelwise.ops.pooling import MaxUnpool
 from pixelwise.ops.transposed_convolution import TransposedConv
@@ -66,19 +68,21 @@ class SegNetBasic(nn.Module):
     size_multiple = 1
     takes_raw_images = True
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
-        base_channels: int = 64,
-        depth: int = 4,
+        base_channels: Count = 64,
+        depth: Count = 4,
         encoder_addition: bool = False,
         single_channel_decoder: bool = False,
-        dropout: float = 0.0,
+        dropout: FractionBelowOne = 0.0,
     ) -> None:
         super().__init__()
         self.encoder_addition = encoder_addition
+        self.in_channels = in_channels
         self.normalize = build_image_normalization()
         self.encoder = build_basic_encoder(in_channels, base_channels, depth, dropout)
         self.unpool = nn.ModuleList(MaxUnpool(2) for _ in range(depth))
@@ -95,6 +99,7 @@ class SegNetBasic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
+        check_images(self, images, self.in_channels)
         x, levels = self.normalize(images), []
         for encode in self.encoder:
             features, x, switches = encode(x)
@@ -116,8 +121,10 @@ class BilinearInterpolation(nn.Module):
     size_multiple = 1
     takes_raw_images = True
 
-    def __init__(self, in_channels: int, num_classes: int, *, base_channels: int = 64, depth: int = 4) -> None:
+    @check_arguments
+    def __init__(self, in_channels: Count, num_classes: Count, *, base_channels: Count = 64, depth: Count = 4) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.normalize = build_image_normalization()
         self.encoder = build_basic_encoder(in_channels, base_channels, depth)
         self.classify = nn.Conv2d(base_channels, num_classes, 1)
@@ -126,6 +133,7 @@ class BilinearInterpolation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
+        check_images(self, images, self.in_channels)
         x = self.normalize(images)
         for encode in self.encoder:
             _, x, _ = encode(x)
@@ -153,18 +161,20 @@ class FCNBasic(nn.Module):
     size_multiple = 1
     takes_raw_images = True
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
-        base_channels: int = 64,
-        depth: int = 4,
+        base_channels: Count = 64,
+        depth: Count = 4,
         addition: bool = True,
         dim_reduction: bool = True,
     ) -> None:
         super().__init__()
         channels = num_classes if dim_reduction else base_channels
+        self.in_channels = in_channels
         self.normalize = build_image_normalization()
         self.encoder = build_basic_encoder(in_channels, base_channels, depth)
         self.reduce = nn.ModuleList(
@@ -181,6 +191,7 @@ class FCNBasic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for raw images (B, C, H, W)."""
+        check_images(self, images, self.in_channels)
         x, sizes, pooled = self.normalize(images), [], []
         for encode in self.encoder:
             sizes.append(x.shape[2:])

@@ -53,7 +53,7 @@ def get_encoder_end(network: nn.Module) -> nn.Module | None:
     head, encoder = getattr(network, "head", None), getattr(network, "encoder", None)
     if isinstance(head, nn.Sequential) and len(head):
         return head
-    if hasattr(encoder, "run_stage"):  # the stages are no modules
+    if hasattr(encoder, "run_stage"):  # stages are not modules
         return encoder
     stages = get_encoder_stages(network)
     return stages[-1][-1] if stages else None

@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.network_geometry import trace_geometry
@@ -89,12 +90,13 @@ class LayerRow:
         return self.operator in ("conv2d", "conv_transpose2d")
 
 
+@check_arguments
 def describe(
     name: str | None = None,
     *,
     size: Size = (360, 480),
-    in_channels: int = 3,
-    num_classes: int = 11,
+    in_channels: Count = 3,
+    num_classes: Count = 11,
     encoder: str | None = None,
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> list[NetworkRow] | list[LayerRow]:
@@ -122,11 +124,9 @@ def describe(
         >>> layers[0].shape, layers[1].name, layers[1].operator, layers[-1].shape
         ((3, 64, 96), 'first.0', 'conv2d', (5, 64, 96))
     """
-    if min(size) < 1:
-        raise InvalidArgumentError(f"size is {size}. Expected height and width above 0, such as (360, 480).")
     if name is None:
         if encoder is not None or settings:
-            raise InvalidArgumentError("encoder and settings need the name of a network.")
+            raise InvalidArgumentError("name is None, but encoder and settings need the name of a network.")
         return [describe_network(key, size=size, in_channels=in_channels, num_classes=num_classes) for key in NETWORKS]
     changes = {**settings, "network.name": name, **({} if encoder is None else {"network.encoder": encoder})}
     with torch.device("meta"):

@@ -6,21 +6,21 @@ The file reads bottom-up: a block, a step down, a step up, the network, and the 
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.arguments import Count, Index, check_arguments
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.layers import (
     Skips,
     Upsampling,
     build_unpooling,
     build_upsampling,
-    check_size,
+    check_images,
     count_joined_channels,
-    find_decoder_names,
     initialize_he,
     join_skip,
     upsample,
@@ -161,28 +161,28 @@ class UNet(nn.Module):
         torch.Size([1, 2, 4, 20])
     """
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
-        base_channels: int = 64,
-        depth: int = 4,
-        max_channels: int = 1024,
+        base_channels: Count = 64,
+        depth: Index = 4,
+        max_channels: Count = 1024,
         padding: Padding = "valid",
         normalization: Normalization = "none",
         upsampling: Upsampling = "transposed",
         skips: Skips = "concat",
-        stem_stride: int = 1,
+        stem_stride: Literal[1, 2, 4] = 1,
     ) -> None:
         super().__init__()
-        padding = find_name("padding", padding, get_args(Padding))
-        normalization = find_name("normalization", normalization, get_args(Normalization))
-        upsampling, self.skips = find_decoder_names(upsampling, skips)
         if stem_stride > 1 and padding == "valid":
             raise InvalidArgumentError(f"stem_stride {stem_stride} needs padding='same'. With 'valid' it must be 1.")
         channels = [min(base_channels * 2**level, max_channels) for level in range(depth + 1)]
-        self.padding = padding
+        self.in_channels = in_channels
+        self.padding: Padding = padding
+        self.skips: Skips = skips
         self.stem_stride = stem_stride
         self.size_multiple = stem_stride * 2**depth
         self.first = DoubleConv(in_channels * stem_stride**2, channels[0], padding, normalization)
@@ -197,7 +197,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H', W') for images (B, C, H, W)."""
-        self._check_size(images.shape[2], images.shape[3])
+        self._check_images(images)
         # torch.compile cannot trace an unshuffle by 1 with sizes that vary.
         stride = self.stem_stride
         x = self.first(functional.pixel_unshuffle(images, stride) if stride > 1 else images)
@@ -223,15 +223,17 @@ class UNet(nn.Module):
         levels = 2 ** len(self.down)
         return 0 if self.padding == "same" else 4 * levels + 8 * (levels - 1)
 
-    def _check_size(self, height: int, width: int) -> None:
-        if self.padding == "same":
-            check_size("This U-Net", (height, width), self.size_multiple)
+    def _check_images(self, images: Tensor) -> None:
+        is_padded = self.padding == "same"
+        check_images(self, images, self.in_channels, self.size_multiple if is_padded else 1)
+        if is_padded:
             return
+        height, width = images.shape[2:]
         levels, offset = self.size_multiple, self.size_offset
         if any((side - offset) % levels or (side - offset) // levels < 8 for side in (height, width)):
             raise InvalidArgumentError(
-                f"This U-Net without padding takes heights and widths of {levels}m+{offset} with m of at least 8 "
-                f"({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
+                f"This UNet without padding takes images with heights and widths of {levels}m+{offset} with m of at "
+                f"least 8 ({8 * levels + offset}, {9 * levels + offset}, ...), not {height}x{width}. "
                 "Wrap it in Segmenter, which pads and crops, or use padding='same'."
             )
 
@@ -264,21 +266,22 @@ class EncoderUNet(nn.Module):
 
     size_offset = output_margin = 0
 
+    @check_arguments
     def __init__(
         self,
-        in_channels: int,
-        num_classes: int,
+        in_channels: Count,
+        num_classes: Count,
         *,
         encoder: "Encoder",
-        base_channels: int | None = None,
-        max_channels: int = 512,
+        base_channels: Count | None = None,
+        max_channels: Count = 512,
         normalization: Normalization = "batch",
         upsampling: Upsampling = "transposed",
         skips: Skips = "concat",
     ) -> None:
         super().__init__()
-        normalization = find_name("normalization", normalization, get_args(Normalization))
-        self.upsampling, self.skips = find_decoder_names(upsampling, skips)
+        self.upsampling: Upsampling = upsampling
+        self.skips: Skips = skips
         strides, channels = encoder.strides, encoder.out_channels
         encoder.check_in_channels(in_channels)
         if any(coarse != 2 * fine for fine, coarse in itertools.pairwise(strides)):
@@ -309,7 +312,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K, H, W) for images (B, C, H, W)."""
-        check_size("This U-Net", (images.shape[2], images.shape[3]), self.size_multiple)
+        check_images(self, images, self.encoder.in_channels, self.size_multiple)
         maps, switches = self.encoder(images, with_switches=self.upsampling == "switches")
         x, skips = maps[-1], maps[-2::-1]
         for up, skip, level_switches in itertools.zip_longest(self.up, skips, switches[::-1]):

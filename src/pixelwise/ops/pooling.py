@@ -6,41 +6,78 @@ maximum inside its window, dy · kernel_size + dx, stored in one byte. It does n
 two bits are enough for a 2x2 window.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.ops.kernels import registration
 from pixelwise.shapes import Size, compute_pooled_size, compute_unpooled_sides
-from pixelwise.tensors import can_read_values, check_int, check_map, check_size, check_tensor, get_memory_format
+from pixelwise.tensors import (
+    can_read_values,
+    check_int,
+    check_map,
+    check_pair,
+    check_size,
+    check_tensor,
+    get_memory_format,
+)
 
-_MAX_KERNEL_SIZE = 15
-"""A byte can number the positions of windows up to 15x15."""
+_MAX_POSITIONS = 256
+"""A switch is one byte."""
+
+
+class Windows(NamedTuple):
+    """Checked windows of a pooling, as (height, width) pairs."""
+
+    kernel_size: Size
+    stride: Size
+    padding: Size = (0, 0)
+    dilation: Size = (1, 1)
+
+    @property
+    def have_kernels(self) -> bool:
+        """Return whether the compiled kernels pool them: squares up to 15x15, side by side."""
+        side = self.kernel_size[0]
+        return 2 <= side <= 15 and self == Windows((side, side), (side, side))
 
 
 def max_pool_with_switches(
-    x: Tensor, kernel_size: int = 2, ceil_mode: bool = False, *, out: tuple[Tensor, Tensor] | None = None
+    x: Tensor,
+    kernel_size: int | Size = 2,
+    stride: int | Size | None = None,
+    padding: int | Size = 0,
+    dilation: int | Size = 1,
+    ceil_mode: bool = False,
+    *,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Pool non-overlapping windows to their maxima and record the position of each maximum.
+    """Pool windows to their maxima and record the position of each maximum.
 
-    The first of equal maxima wins, in row-major order. A NaN wins its window; of several, the last one wins. The
-    operator is differentiable in `x`, and only the switches are stored for the backward pass.
+    The arguments are those of `torch.nn.functional.max_pool2d`, and the maxima are the same. The first of equal maxima
+    wins, in row-major order. A NaN wins its window; of several, the last one wins. The operator is differentiable in
+    `x`. For square windows side by side, as in SegNet, it stores only the switches for the backward pass and runs in
+    compiled kernels; other windows take PyTorch's operator.
 
     Args:
         x: (B, C, H, W) floating point, contiguous or channels_last. The results have the same memory format.
-        kernel_size: Side and stride of the windows in pixels, 2 to 15.
+        kernel_size: Side of the windows in pixels, with at most 256 positions in a window.
+        stride: Distance of the windows in pixels; None: `kernel_size`.
+        padding: Rows and columns around the map that never win, at most half of a window.
+        dilation: Distance of the pixels of a window.
         ceil_mode: False drops the last rows and columns where they do not fill a window; True pools them in smaller
             windows (SegNet: 45 → 23 → 12).
         out: Tensors to write instead of new ones, with the shape and dtype of the results. Not differentiable.
 
     Returns:
-        The maxima (B, C, H', W') in the dtype of `x`, and the switches (B, C, H', W') uint8 in [0, kernel_size²).
-        A switch is dy · kernel_size + dx, also in a smaller window. H' is H / kernel_size, rounded down or up.
+        The maxima (B, C, H', W') in the dtype of `x`, and the switches (B, C, H', W') uint8. A switch is
+        dy · width + dx for the pixel in row dy and column dx of a window of that width, also in a smaller window.
 
     Raises:
-        InvalidArgumentError: `x`, `kernel_size` or `out` is invalid, or a side is shorter than `kernel_size` and
-            `ceil_mode` is False.
+        InvalidArgumentError: An argument is invalid, or `x` has no whole window and `ceil_mode` is False.
 
     Example:
         >>> import torch
@@ -50,39 +87,58 @@ def max_pool_with_switches(
         (tensor([[[[5., 9.]]]]), tensor([[[[1, 2]]]], dtype=torch.uint8))
     """
     check_map("x", x)
-    _check_pooling(kernel_size, ceil_mode)
-    size = compute_pooled_size((x.shape[2], x.shape[3]), kernel_size, ceil_mode)
+    windows = _check_windows(kernel_size, stride, padding, dilation, ceil_mode)
+    size = _compute_pooled_size((x.shape[2], x.shape[3]), windows, ceil_mode)
     if min(size) < 1:
+        shape = "x".join(map(str, windows.kernel_size))
         raise InvalidArgumentError(
-            f"x of {x.shape[2]}x{x.shape[3]} has no whole {kernel_size}x{kernel_size} window. "
-            "Use ceil_mode=True to pool smaller ones."
+            f"x of {x.shape[2]}x{x.shape[3]} has no whole {shape} window. Use ceil_mode=True to pool smaller ones."
         )
+    kernel = windows.kernel_size[0]
     if out is None:
-        return registration.max_pool(x, kernel_size, ceil_mode)
+        if windows.have_kernels:
+            return registration.max_pool(x, kernel, ceil_mode)
+        pooled, indices = functional.max_pool2d(x, *windows, ceil_mode, return_indices=True)
+        return pooled, _to_switches(indices, x.shape[3], windows)
     if not isinstance(out, tuple | list) or len(out) != 2:
         raise InvalidArgumentError(f"out is {describe_value(out)}, but must be the two tensors of the result.")
     pooled, switches = out
     _check_out(pooled, x, size, x.dtype)
     _check_out(switches, x, size, torch.uint8)
-    torch.ops.pixelwise.max_pool_with_switches.out(x, kernel_size, ceil_mode, pooled=pooled, switches=switches)
+    if windows.have_kernels:
+        torch.ops.pixelwise.max_pool_with_switches.out(x, kernel, ceil_mode, pooled=pooled, switches=switches)
+    else:
+        for target, result in zip(out, max_pool_with_switches(x, *windows, ceil_mode), strict=True):
+            target.copy_(result)
     return pooled, switches
 
 
 def max_unpool(
-    pooled: Tensor, switches: Tensor, size: Size, kernel_size: int = 2, *, out: Tensor | None = None
+    pooled: Tensor,
+    switches: Tensor,
+    size: Size,
+    kernel_size: int | Size = 2,
+    stride: int | Size | None = None,
+    padding: int | Size = 0,
+    dilation: int | Size = 1,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Write each value to the position of its switch and zeros everywhere else.
 
-    This is the partial inverse of `max_pool_with_switches`, and it is differentiable in `pooled`. On the CPU, a switch
-    outside its window or outside the map is an error. Other devices drop its value, because a check would have to wait
-    for the device.
+    This is the partial inverse of `max_pool_with_switches`, and it is differentiable in `pooled`. The windows must be
+    those of the pooling. Where overlapping windows have the same maximum, one of their values stays, as in
+    `torch.nn.functional.max_unpool2d`. On the CPU, a switch outside its window or outside the map is an error. Other
+    devices do not check it, because a check would have to wait for the device.
 
     Args:
         pooled: (B, C, H', W') floating point. The result has the same memory format.
         switches: (B, C, H', W') uint8 from `max_pool_with_switches`, in any memory format.
-        size: (height, width) of the result, which is the size of the map that was pooled. The height must satisfy
-            (H' - 1) · kernel_size < height < (H' + 1) · kernel_size; the width likewise.
-        kernel_size: Side of the windows in pixels, 2 to 15.
+        size: (height, width) of the result, which is the size of the map that was pooled.
+        kernel_size: As in `max_pool_with_switches`.
+        stride: As in `max_pool_with_switches`.
+        padding: As in `max_pool_with_switches`.
+        dilation: As in `max_pool_with_switches`.
         out: Tensor to write instead of a new one, with the shape and dtype of the result. Not differentiable.
 
     Returns:
@@ -102,7 +158,7 @@ def max_unpool(
                   [0., 0., 9., 0.]]]])
     """
     check_map("pooled", pooled)
-    _check_kernel_size(kernel_size)
+    windows = _check_windows(kernel_size, stride, padding, dilation)
     size = check_size("size", size)
     if isinstance(switches, Tensor) and switches.dtype == torch.int64:
         raise InvalidArgumentError(
@@ -116,12 +172,20 @@ def max_unpool(
             "it comes from another pooling."
         )
     if not torch.compiler.is_exporting():  # sides are symbols there, and a check would limit the image size
-        _check_sides(size, pooled, kernel_size)
-    if out is None:
-        return registration.unpool(pooled, switches, size, kernel_size)
-    _check_out(out, pooled, size, pooled.dtype)
-    torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel_size, full=out)
-    return out
+        _check_sides(size, pooled, windows)
+    kernel = windows.kernel_size[0]
+    if out is not None:
+        _check_out(out, pooled, size, pooled.dtype)
+        if windows.have_kernels:
+            torch.ops.pixelwise.max_unpool.out(pooled, switches, size, kernel, full=out)
+            return out
+        return out.copy_(max_unpool(pooled, switches, size, *windows))
+    if windows.have_kernels:
+        return registration.unpool(pooled, switches, size, kernel)
+    indices = _to_indices(switches, size, windows).flatten(2)
+    flat = pooled.new_zeros(*pooled.shape[:2], size[0] * size[1]).scatter(2, indices, pooled.flatten(2))
+    full = flat.view(*pooled.shape[:2], *size)
+    return full.contiguous(memory_format=get_memory_format(pooled))
 
 
 def pack_switches(switches: Tensor) -> Tensor:
@@ -190,14 +254,17 @@ class MaxPoolWithSwitches(nn.Module):
     """The module form of `max_pool_with_switches`.
 
     Args:
-        kernel_size: Side and stride of the windows in pixels, 2 to 15.
+        kernel_size: As in `max_pool_with_switches`.
+        stride: As in `max_pool_with_switches`.
+        padding: As in `max_pool_with_switches`.
+        dilation: As in `max_pool_with_switches`.
         ceil_mode: Whether incomplete windows at the bottom and right are pooled, too.
 
     Returns:
         `forward(x)` takes (B, C, H, W) and returns the maxima and the switches (B, C, H', W').
 
     Raises:
-        InvalidArgumentError: `kernel_size` is not in 2 to 15.
+        InvalidArgumentError: An argument is invalid.
 
     Example:
         >>> import torch
@@ -207,30 +274,41 @@ class MaxPoolWithSwitches(nn.Module):
         (torch.Size([1, 8, 23, 30]), torch.uint8)
     """
 
-    def __init__(self, kernel_size: int = 2, ceil_mode: bool = False) -> None:
+    def __init__(
+        self,
+        kernel_size: int | Size = 2,
+        stride: int | Size | None = None,
+        padding: int | Size = 0,
+        dilation: int | Size = 1,
+        ceil_mode: bool = False,
+    ) -> None:
         super().__init__()
-        _check_pooling(kernel_size, ceil_mode)
-        self.kernel_size, self.ceil_mode = kernel_size, ceil_mode
+        _check_windows(kernel_size, stride, padding, dilation, ceil_mode)
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the maxima and the switches of (B, C, H, W)."""
-        return max_pool_with_switches(x, self.kernel_size, self.ceil_mode)
+        return max_pool_with_switches(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, ceil_mode={self.ceil_mode}"
+        return _describe_windows(self, "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
 class MaxUnpool(nn.Module):
     """The module form of `max_unpool`.
 
     Args:
-        kernel_size: Side of the windows in pixels, 2 to 15.
+        kernel_size: As in `max_pool_with_switches`.
+        stride: As in `max_pool_with_switches`.
+        padding: As in `max_pool_with_switches`.
+        dilation: As in `max_pool_with_switches`.
 
     Returns:
         `forward(pooled, switches, size)` returns (B, C, height, width).
 
     Raises:
-        InvalidArgumentError: `kernel_size` is not in 2 to 15.
+        InvalidArgumentError: An argument is invalid.
 
     Example:
         >>> import torch
@@ -241,38 +319,122 @@ class MaxUnpool(nn.Module):
         torch.Size([1, 8, 45, 60])
     """
 
-    def __init__(self, kernel_size: int = 2) -> None:
+    def __init__(
+        self,
+        kernel_size: int | Size = 2,
+        stride: int | Size | None = None,
+        padding: int | Size = 0,
+        dilation: int | Size = 1,
+    ) -> None:
         super().__init__()
-        _check_kernel_size(kernel_size)
-        self.kernel_size = kernel_size
+        _check_windows(kernel_size, stride, padding, dilation)
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding, self.dilation = padding, dilation
 
     def forward(self, pooled: Tensor, switches: Tensor, size: Size) -> Tensor:
         """Return (B, C, height, width) with each value of `pooled` at its switch."""
-        return max_unpool(pooled, switches, size, self.kernel_size)
+        return max_unpool(pooled, switches, size, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}"
+        return _describe_windows(self, "kernel_size", "stride", "padding", "dilation")
 
 
-def _check_kernel_size(kernel_size: int) -> None:
-    check_int("kernel_size", kernel_size, 2, _MAX_KERNEL_SIZE)
+def _describe_windows(module: nn.Module, *names: str) -> str:
+    return ", ".join(f"{name}={getattr(module, name)}" for name in names)
 
 
-def _check_pooling(kernel_size: int, ceil_mode: bool) -> None:
-    _check_kernel_size(kernel_size)
+def _check_windows(
+    kernel_size: int | Size,
+    stride: int | Size | None,
+    padding: int | Size,
+    dilation: int | Size,
+    ceil_mode: bool = False,
+) -> Windows:
+    kernel = check_pair("kernel_size", kernel_size)
+    if kernel[0] * kernel[1] > _MAX_POSITIONS:
+        raise InvalidArgumentError(
+            f"kernel_size is {kernel_size}, but a window must have at most {_MAX_POSITIONS} positions, such as 16x16."
+        )
+    windows = Windows(
+        kernel_size=kernel,
+        stride=kernel if stride is None else check_pair("stride", stride),
+        padding=check_pair("padding", padding, 0),
+        dilation=check_pair("dilation", dilation),
+    )
+    for side, added, spread in zip(kernel, windows.padding, windows.dilation, strict=True):
+        if added > (spread * (side - 1) + 1) // 2:
+            raise InvalidArgumentError(
+                f"padding is {padding}, but must be at most half of a window of {spread * (side - 1) + 1} pixels."
+            )
     if not isinstance(ceil_mode, bool):
         raise InvalidArgumentError(f"ceil_mode is {describe_value(ceil_mode)}, but must be True or False.")
+    return windows
 
 
-def _check_sides(size: Size, pooled: Tensor, kernel_size: int) -> None:
+def _compute_pooled_size(size: Size, windows: Windows, ceil_mode: bool) -> Size:
+    """Return the size after pooling: that of a convolution, with one more window at the end in ceil mode."""
+    if windows.have_kernels:
+        return compute_pooled_size(size, windows.kernel_size[0], ceil_mode)
+    return _count_windows(size[0], windows, 0, ceil_mode), _count_windows(size[1], windows, 1, ceil_mode)
+
+
+def _count_windows(side: int, windows: Windows, axis: int, ceil_mode: bool) -> int:
+    kernel, stride, padding, dilation = (pair[axis] for pair in windows)
+    added = stride - 1 if ceil_mode else 0
+    count = (side + 2 * padding - dilation * (kernel - 1) - 1 + added) // stride + 1
+    starts_outside = ceil_mode and (count - 1) * stride >= side + padding
+    return count - 1 if starts_outside else count
+
+
+def _locate_windows(windows: Windows, size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the first row of each window of a map of `size` windows, and the first column."""
+    top, left = (
+        torch.arange(count, device=device) * stride - padding
+        for count, stride, padding in zip(size, windows.stride, windows.padding, strict=True)
+    )
+    return top[:, None], left
+
+
+def _to_switches(indices: Tensor, width: int, windows: Windows) -> Tensor:
+    """Return the switches of PyTorch's indices into the flat map."""
+    top, left = _locate_windows(windows, (indices.shape[2], indices.shape[3]), indices.device)
+    dy = (indices // width - top) // windows.dilation[0]
+    dx = (indices % width - left) // windows.dilation[1]
+    return (dy * windows.kernel_size[1] + dx).byte()
+
+
+def _to_indices(switches: Tensor, size: Size, windows: Windows) -> Tensor:
+    """Return the indices into the flat map of switches, the inverse of `_to_switches`."""
+    top, left = _locate_windows(windows, (switches.shape[2], switches.shape[3]), switches.device)
+    dy, dx = switches // windows.kernel_size[1], switches % windows.kernel_size[1]
+    row, column = top + dy.long() * windows.dilation[0], left + dx.long() * windows.dilation[1]
+    outside = (dy >= windows.kernel_size[0]) | (row < 0) | (row >= size[0]) | (column < 0) | (column >= size[1])
+    if can_read_values(switches) and outside.any():
+        shape = "x".join(map(str, windows.kernel_size))
+        raise InvalidArgumentError(
+            f"switches point outside their {shape} windows or outside the {size[0]}x{size[1]} map: "
+            "they were not recorded by max_pool_with_switches with these windows on a map of this size."
+        )
+    return (row * size[1] + column).clamp(0, size[0] * size[1] - 1)
+
+
+def _check_sides(size: Size, pooled: Tensor, windows: Windows) -> None:
     """Raise InvalidArgumentError unless a map of `size` can have been pooled to the size of `pooled`."""
-    for name, side, windows in zip(("height", "width"), size, pooled.shape[2:], strict=True):
-        legal = compute_unpooled_sides(windows, kernel_size)
-        if not legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
-            raise InvalidArgumentError(
-                f"The {name} of size {tuple(size)} cannot have been pooled to {windows} by windows of {kernel_size}. "
-                f"It must be {legal[0]} to {legal[-1]}."
-            )
+    for axis, (name, side, count) in enumerate(zip(("height", "width"), size, pooled.shape[2:], strict=True)):
+        kernel = windows.kernel_size[axis]
+        if windows.have_kernels:
+            legal = compute_unpooled_sides(count, kernel)
+            if legal.start <= side < legal.stop:  # torch.compile cannot look up a symbolic side in a range
+                continue
+            hint = f"It must be {legal[0]} to {legal[-1]}"
+        else:
+            counts = [_count_windows(side, windows, axis, ceil_mode) for ceil_mode in (False, True)]
+            if count in counts:
+                continue
+            hint = f"They pool it to {counts[0]}"
+        raise InvalidArgumentError(
+            f"The {name} of size {tuple(size)} cannot have been pooled to {count} by windows of {kernel}. {hint}."
+        )
 
 
 def _check_out(out: Tensor, like: Tensor, size: Size, dtype: torch.dtype) -> None:

@@ -36,12 +36,11 @@ def transposed_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     output_padding: int | Size = 0,
-    dilation: int | Size = 1,
     groups: int = 1,
+    dilation: int | Size = 1,
 ) -> Tensor:
     """Add each input value times the kernel to the output, `stride` pixels apart.
 
@@ -57,8 +56,8 @@ def transposed_conv(
         padding: Rows and columns to cut off at each border; the convolution would pad them.
         output_padding: Rows and columns to add at the bottom and right. A convolution with a stride maps several
             sizes to one, and this argument selects the one to return to. The added values are computed, not zero.
-        dilation: Distance of the taps of the kernel, in pixels.
         groups: Number of groups of channels that are convolved separately.
+        dilation: Distance of the taps of the kernel, in pixels.
 
     Returns:
         (B, C_out, H', W') in the dtype of `x`, with H' = s(H - 1) + d(k - 1) + 1 - 2p + output_padding.
@@ -81,12 +80,11 @@ def as_direct_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     output_padding: int | Size = 0,
-    dilation: int | Size = 1,
     groups: int = 1,
+    dilation: int | Size = 1,
 ) -> Tensor:
     """Compute `transposed_conv` as the ordinary convolution that it equals; slow, for learning and for tests.
 
@@ -106,8 +104,8 @@ def as_direct_conv(
         stride: As in `transposed_conv`, in pixels.
         padding: As in `transposed_conv`, in pixels.
         output_padding: As in `transposed_conv`, in pixels.
-        dilation: As in `transposed_conv`, in pixels.
         groups: Number of groups of channels that are convolved separately.
+        dilation: As in `transposed_conv`, in pixels.
 
     Returns:
         (B, C_out, H', W') in the dtype of `x`, equal to `transposed_conv` up to rounding.
@@ -138,7 +136,6 @@ def as_direct_conv(
 def conv_matrix(
     weight: Tensor,
     size: Size,
-    *,
     stride: int | Size = 1,
     padding: int | Size = 0,
     dilation: int | Size = 1,
@@ -177,6 +174,8 @@ def conv_matrix(
     """
     arguments = _check_arguments(stride, padding, 0, dilation, groups)
     _check_weight(weight, groups)
+    if weight.is_meta:
+        raise InvalidArgumentError("weight is on meta, but must have values: they decide which ones are stored.")
     size = check_size("size", size)
     out_channels, group_channels, *kernel_size = weight.shape
     out_rows, rows, rows_inside = _compute_taps(size[0], kernel_size[0], arguments, axis=0)
@@ -264,9 +263,9 @@ class TransposedConv(nn.ConvTranspose2d):
         stride: As in `transposed_conv`, in pixels.
         padding: As in `transposed_conv`, in pixels.
         output_padding: As in `transposed_conv`, in pixels.
-        dilation: As in `transposed_conv`, in pixels.
         groups: Number of groups of channels that are convolved separately.
         bias: Whether a learned bias (C_out,) is added.
+        dilation: As in `transposed_conv`, in pixels.
 
     Returns:
         `forward(x)` takes (B, C_in, H, W) and returns (B, C_out, H', W').
@@ -286,13 +285,12 @@ class TransposedConv(nn.ConvTranspose2d):
         in_channels: int,
         out_channels: int,
         kernel_size: int | Size,
-        *,
         stride: int | Size = 1,
         padding: int | Size = 0,
         output_padding: int | Size = 0,
-        dilation: int | Size = 1,
         groups: int = 1,
         bias: bool = True,
+        dilation: int | Size = 1,
     ) -> None:
         checked = _check_arguments(stride, padding, output_padding, dilation, groups)
         check_int("in_channels", in_channels)

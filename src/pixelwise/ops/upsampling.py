@@ -35,21 +35,21 @@ _MODES = get_args(InterpolationMode)
 # The gradient of cat is a view with gaps, which slows the layer before.
 
 
-def unpool_nearest(x: Tensor, factor: int | Size = 2) -> Tensor:
-    """Repeat each value over its own block of `factor` pixels.
+def unpool_nearest(x: Tensor, kernel_size: int | Size = 2) -> Tensor:
+    """Repeat each value over its own block of `kernel_size` pixels.
 
     Up to a factor, this is the gradient of average pooling. It is one of the upsamplings compared with switches in the
     SegNet paper (Badrinarayanan, Kendall, Cipolla, PAMI 2017, arXiv:1511.00561).
 
     Args:
         x: (B, C, H, W) floating point, contiguous or channels_last.
-        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+        kernel_size: Rows and columns k of a block in pixels, at least 1; one number for both.
 
     Returns:
-        (B, C, H · factor, W · factor) in the dtype of `x`.
+        (B, C, H · k, W · k) in the dtype of `x`.
 
     Raises:
-        InvalidArgumentError: `x` is not such a tensor, or `factor` is below 1.
+        InvalidArgumentError: `x` is not such a tensor, or `kernel_size` is below 1.
 
     Example:
         >>> import torch
@@ -59,14 +59,14 @@ def unpool_nearest(x: Tensor, factor: int | Size = 2) -> Tensor:
                   [1., 1., 2., 2.]]]])
     """
     check_map("x", x)
-    rows, columns = check_pair("factor", factor)
+    rows, columns = check_pair("kernel_size", kernel_size)
     if not x.is_cpu or get_memory_format(x) == torch.channels_last:
         return functional.interpolate(x, size=(x.shape[2] * rows, x.shape[3] * columns), mode="nearest")
     wide = torch.stack([x] * columns, dim=4).flatten(3)
     return torch.stack([wide] * rows, dim=3).flatten(2, 3)
 
 
-def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
+def unpool_bed_of_nails(x: Tensor, kernel_size: int | Size = 2) -> Tensor:
     """Write each value to the top left of its block and zeros elsewhere: unpooling without switches.
 
     Fixed positions instead of recorded ones: Dosovitskiy, Springenberg, Brox, "Learning to Generate Chairs with
@@ -74,13 +74,13 @@ def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
 
     Args:
         x: (B, C, H, W) floating point, contiguous or channels_last.
-        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+        kernel_size: Rows and columns k of a block in pixels, at least 1; one number for both.
 
     Returns:
-        (B, C, H · factor, W · factor) in the dtype of `x`.
+        (B, C, H · k, W · k) in the dtype of `x`.
 
     Raises:
-        InvalidArgumentError: `x` is not such a tensor, or `factor` is below 1.
+        InvalidArgumentError: `x` is not such a tensor, or `kernel_size` is below 1.
 
     Example:
         >>> import torch
@@ -90,7 +90,7 @@ def unpool_bed_of_nails(x: Tensor, factor: int | Size = 2) -> Tensor:
                   [0., 0., 0., 0.]]]])
     """
     check_map("x", x)
-    rows, columns = check_pair("factor", factor)
+    rows, columns = check_pair("kernel_size", kernel_size)
     if get_memory_format(x) == torch.channels_last:
         pixels = x.permute(0, 2, 3, 1)[:, :, None, :, None]
         blocks = functional.pad(pixels, (0, 0, 0, columns - 1, 0, 0, 0, rows - 1))
@@ -132,7 +132,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
     """
     check_map("x", x)
     size = check_size("size", size)
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         mode = convert(mode, InterpolationMode, "mode")
     if min(x.shape[2:]) < 1:
         raise InvalidArgumentError(f"x is {describe_value(x)}, but must have at least one pixel to interpolate.")
@@ -142,7 +142,7 @@ def interpolate(x: Tensor, size: Size, mode: InterpolationMode = "bilinear") -> 
 
 
 def bilinear_kernel(
-    kernel_size: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    kernel_size: int | Size, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> Tensor:
     """Return the kernel with which a transposed convolution interpolates bilinearly.
 
@@ -157,7 +157,7 @@ def bilinear_kernel(
         device: Device of the result.
 
     Returns:
-        (k, k) with values in (0, 1].
+        (k, k), or one side each for the height and the width, with values in (0, 1].
 
     Raises:
         InvalidArgumentError: `kernel_size` is below 1.
@@ -169,16 +169,17 @@ def bilinear_kernel(
                 [0.5000, 1.0000, 0.5000],
                 [0.2500, 0.5000, 0.2500]])
     """
-    check_int("kernel_size", kernel_size)
     _check_factory(dtype, device)
-    distance = (torch.arange(kernel_size, dtype=torch.float64, device=device) - (kernel_size - 1) / 2).abs()
-    tent = 1 - distance / ((kernel_size + 1) // 2)
-    return torch.outer(tent, tent).to(dtype)
+    tents = []
+    for side in check_pair("kernel_size", kernel_size):
+        distance = (torch.arange(side, dtype=torch.float64, device=device) - (side - 1) / 2).abs()
+        tents.append(1 - distance / ((side + 1) // 2))
+    return torch.outer(*tents).to(dtype)
 
 
 def bilinear_weight(
     channels: int,
-    kernel_size: int,
+    kernel_size: int | Size,
     *,
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
@@ -191,7 +192,7 @@ def bilinear_weight(
 
     Args:
         channels: C, the number of input and of output channels.
-        kernel_size: Side k of the kernel in pixels.
+        kernel_size: Side k of the kernel in pixels; one number, or one for the height and one for the width.
         groups: 1 as in FCN, which can then learn to mix classes; C for the same map with C times fewer products.
         dtype: Data type of the result.
         device: Device of the result.
@@ -210,28 +211,40 @@ def bilinear_weight(
     """
     check_int("channels", channels)
     check_int("groups", groups)
-    check_int("kernel_size", kernel_size)
     _check_factory(dtype, device)
     if channels % groups:
         raise InvalidArgumentError(f"groups is {groups}, but must divide the {channels} channels.")
     group_channels = channels // groups
-    weight = torch.zeros(channels, group_channels, kernel_size, kernel_size, dtype=dtype, device=device)
+    kernel = bilinear_kernel(kernel_size, dtype=dtype, device=device)
+    weight = torch.zeros(channels, group_channels, *kernel.shape, dtype=dtype, device=device)
     indices = torch.arange(channels, device=device)
-    weight[indices, indices % group_channels] = bilinear_kernel(kernel_size, dtype=dtype, device=device)
+    weight[indices, indices % group_channels] = kernel
     return weight
 
 
-class UnpoolNearest(nn.Module):
+class _BlockUnpool(nn.Module):
+    """A module that writes each value into a block of pixels."""
+
+    def __init__(self, kernel_size: int | Size = 2) -> None:
+        super().__init__()
+        check_pair("kernel_size", kernel_size)
+        self.kernel_size = kernel_size
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}"
+
+
+class UnpoolNearest(_BlockUnpool):
     """The module form of `unpool_nearest`.
 
     Args:
-        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+        kernel_size: Rows and columns k of a block in pixels, at least 1; one number for both.
 
     Returns:
-        `forward(x)` takes (B, C, H, W) and returns (B, C, H · factor, W · factor).
+        `forward(x)` takes (B, C, H, W) and returns (B, C, H · k, W · k).
 
     Raises:
-        InvalidArgumentError: `factor` is below 1.
+        InvalidArgumentError: `kernel_size` is below 1.
 
     Example:
         >>> import torch
@@ -240,29 +253,22 @@ class UnpoolNearest(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, factor: int | Size = 2) -> None:
-        super().__init__()
-        self.factor = check_pair("factor", factor)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value repeated over its block."""
-        return unpool_nearest(x, self.factor)
-
-    def extra_repr(self) -> str:
-        return f"factor={self.factor}"
+        return unpool_nearest(x, self.kernel_size)
 
 
-class UnpoolBedOfNails(nn.Module):
+class UnpoolBedOfNails(_BlockUnpool):
     """The module form of `unpool_bed_of_nails`.
 
     Args:
-        factor: Rows and columns of a block in pixels, at least 1; one number for both.
+        kernel_size: Rows and columns k of a block in pixels, at least 1; one number for both.
 
     Returns:
-        `forward(x)` takes (B, C, H, W) and returns (B, C, H · factor, W · factor).
+        `forward(x)` takes (B, C, H, W) and returns (B, C, H · k, W · k).
 
     Raises:
-        InvalidArgumentError: `factor` is below 1.
+        InvalidArgumentError: `kernel_size` is below 1.
 
     Example:
         >>> import torch
@@ -271,16 +277,9 @@ class UnpoolBedOfNails(nn.Module):
         torch.Size([1, 8, 46, 60])
     """
 
-    def __init__(self, factor: int | Size = 2) -> None:
-        super().__init__()
-        self.factor = check_pair("factor", factor)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H, W) with each value at the top left of its block."""
-        return unpool_bed_of_nails(x, self.factor)
-
-    def extra_repr(self) -> str:
-        return f"factor={self.factor}"
+        return unpool_bed_of_nails(x, self.kernel_size)
 
 
 class Interpolate(nn.Module):
@@ -316,7 +315,7 @@ class Interpolate(nn.Module):
 
 def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:
     """Raise InvalidArgumentError unless a floating-point tensor can be made with these arguments."""
-    if dtype not in DTYPES:
+    if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         raise InvalidArgumentError(f"dtype is {describe_value(dtype)}, but must be a floating-point torch.dtype.")
     if device is not None and not isinstance(device, torch.device):
         raise InvalidArgumentError(f"Device is {describe_value(device)}, but must be a torch.device.")

@@ -251,8 +251,8 @@ def find_inputs(inputs: Sequence[str | Path], output: Path | None = None, *, vid
             kinds = "an image, a video" if videos else "an image"
             is_missing = not is_remote(given) and not path.exists() and not glob.has_magic(given)
             raise (PathNotFoundError if is_missing else InvalidArgumentError)(
-                f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern; "
-                f"supported suffixes: {', '.join(suffixes)}.{_describe_unread(unread)}"
+                f"No images found at {given!r}. Expected {kinds}, a folder or a glob pattern. "
+                f"Supported suffixes: {', '.join(suffixes)}.{_describe_unread(unread)}"
             )
         for item in matches:  # a pattern such as photos/** names the folder before its files
             found.setdefault(item.url or (os.path.realpath(item.path.parent), item.path.name), item)

@@ -52,7 +52,7 @@ LONGEST_SIDE = 1024
 NUM_CLASSES_SHOWN = 3
 IMAGENET_CLASSES = 1000
 
-COLORS = colormaps["plasma"]
+COLORS = colormaps["inferno"]
 """Its lightness grows, so the order of the colors is also visible to color-blind readers."""
 OPACITY = (0.2, 0.6)
 """Opacity of the colors at the lowest and at the highest logit."""

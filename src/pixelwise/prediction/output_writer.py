@@ -6,6 +6,7 @@ file appears complete or not at all.
 
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+from pixelwise.conversion.simplify import simplify_borders
 from pixelwise.data.classes import Classes
 from pixelwise.data.formats.dataset_index import find_images
 from pixelwise.data.formats.folder import find_mask_folder
@@ -27,6 +29,7 @@ from pixelwise.prediction.inputs import Input, StackInput, VideoInput, list_fram
 from pixelwise.prediction.outputs import (
     ENCODERS,
     GEOREFERENCED,
+    POLYGON_OUTPUTS,
     PROBABILITY_OUTPUTS,
     SUMMARY_FILES,
     require_kinds,
@@ -75,6 +78,8 @@ class OutputWriter:
     label_values: LabelValues = "index"
     min_area: int = 0
     fill_holes: bool = False
+    simplify: float = 0
+    """Distance in pixels by which polygons may differ from the labels."""
     overlay_style: OverlayStyle = "fill"
     opacity: float = OPACITY
     classes: Classes | None = None
@@ -96,6 +101,11 @@ class OutputWriter:
                 "--opacity is for filled overlays. Outlines are opaque. Omit it, or use --overlay-style fill."
             )
         require_min_area(self.min_area)
+        if not 0 <= self.simplify < math.inf:
+            raise InvalidArgumentError(f"simplify is {self.simplify}. Expected a distance in pixels, 0 or more.")
+        if self.simplify and not set(self.kinds) & set(POLYGON_OUTPUTS):
+            listed = ", ".join(POLYGON_OUTPUTS)
+            raise InvalidArgumentError(f"--simplify changes only polygons. Save one of {listed}, or omit it.")
 
     @property
     def needs_probabilities(self) -> bool:
@@ -298,7 +308,13 @@ class OutputWriter:
         return self._style(LabeledImage(labels, self.classes, name))
 
     def _style(self, labeled: LabeledImage) -> LabeledImage:
-        return replace(labeled, label_values=self.label_values, overlay_style=self.overlay_style, opacity=self.opacity)
+        return replace(
+            labeled,
+            label_values=self.label_values,
+            overlay_style=self.overlay_style,
+            opacity=self.opacity,
+            corners=simplify_borders(labeled.labels, self.simplify) if self.simplify else None,
+        )
 
     def _list_summary_paths(self) -> dict[str, Path]:
         return {kind: self.folder / SUMMARY_FILES[kind][0] for kind in self.kinds if kind in SUMMARY_FILES}

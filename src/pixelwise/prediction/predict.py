@@ -168,6 +168,7 @@ def predict_files(
         "label_values": writer.label_values,
         "min_area": writer.min_area,
         "fill_holes": writer.fill_holes,
+        "simplify": writer.simplify,
         "tta": sorted(set(options.tta)),
         "samples": options.samples,
         "seed": options.seed if options.samples > 1 else None,

@@ -14,9 +14,9 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.data.visualization import choose_error_color, list_swatches, to_css_color, to_css_stripes
+from pixelwise.data.visualization import list_swatches, to_css_color, to_css_stripes
 from pixelwise.reports.html import Cell, Table, build_table, make_count_cell, make_score_cell, render_page
-from pixelwise.reports.thumbnails import Thumbnail, draw_file, draw_pair
+from pixelwise.reports.thumbnails import Thumbnail, choose_unlisted_stripes, draw_file, draw_pair
 
 MAX_FILES = 6
 """Thumbnails of one finding; other files are listed."""
@@ -226,5 +226,5 @@ def _build_legend(pictures: Sequence[Thumbnail], classes: Classes | None) -> lis
     if any(classes.ignore_index in picture.labels for picture in pictures):
         legend.append(("ignored", to_css_color((0, 0, 0))))
     if any(picture.has_unlisted for picture in pictures):
-        legend.append(("not listed as a class", to_css_stripes(choose_error_color(classes))))
+        legend.append(("not listed as a class", to_css_stripes(choose_unlisted_stripes(classes))))
     return legend

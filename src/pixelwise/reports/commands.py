@@ -17,7 +17,7 @@ class ModelCommands:
     model: str
     """Run folder or model file, as a word of a command."""
     data: str
-    """Folders of the dataset, as words of a command."""
+    """Folders of the dataset and how to read them, as words of a command."""
     image: str
     """An image of the dataset, as a word of a command."""
     page: str
@@ -89,7 +89,7 @@ def make_commands(
     image = "IMAGE.png" if sample is None or sample.image_entry else format_path(sample.image_path)
     return ModelCommands(
         model=format_path(model),
-        data=" ".join(map(format_path, dataset.folders)),
+        data=" ".join([*map(format_path, dataset.folders), *map(shlex.quote, dataset.reading_options)]),
         image=image,
         page=format_path(page),
         config=config,

@@ -104,7 +104,7 @@ def build_evaluation_values(report: EvaluationReport) -> dict[str, Any]:
         "network": f"{network.name}, encoder {network.encoder}" if network.encoder else network.name,
         "num_parameters": f"{sum(p.numel() for p in report.predictor.module.parameters()):,}",
         "precision": report.predictor.precision,
-        "cards": make_score_cards(scores),
+        "cards": make_score_cards(scores, report.predictor.threshold),
         "classes": build_table(CLASS_COLUMNS, rows),
         "images": build_image_table(report.gallery),
         "num_shown": len(report.gallery.images),

@@ -11,7 +11,7 @@ from pixelwise.data.colors import GRAY
 from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import (
-    choose_error_color,
+    choose_error_stripes,
     draw_errors,
     list_swatches,
     overlay_labels,
@@ -163,5 +163,5 @@ def draw_panels(picture: Array, labels: Array, prediction: Array, classes: Class
 
 def list_panel_swatches(classes: Classes) -> list[tuple[str, str]]:
     """Return name and CSS color of everything that `draw_panels` paints."""
-    errors = [("error", to_css_stripes(choose_error_color(classes))), ("ignored in errors", to_css_color(GRAY))]
+    errors = [("error", to_css_stripes(choose_error_stripes(classes))), ("ignored in errors", to_css_color(GRAY))]
     return [*list_swatches(classes), *errors]

@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
+from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.reports.thumbnails import Panel
 
 SCORE_TITLES = {
@@ -89,13 +90,28 @@ def make_count_cell(number: int) -> Cell:
     return Cell(text=f"{number:,}", value=number)
 
 
-def make_score_cards(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return title, value and explanation of the scores of a dataset."""
-    return [
+def make_score_cards(scores: Mapping[str, Any], threshold: float | None = None) -> list[tuple[str, str, str]]:
+    """Return title, value and explanation of the scores of a dataset, and of the foreground of two classes.
+
+    Args:
+        scores: The result of `metrics.compute_scores`.
+        threshold: Probability from which on pixels were labeled foreground.
+    """
+    cards = [
         (title, format_percent(scores[key]), SCORE_EXPLANATIONS[key])
         for key, title in SCORE_TITLES.items()
         if key in scores
     ]
+    if binary := scores.get("binary"):
+        cards += [
+            (f"{title} of {binary['name']}", format_percent(binary[key]), explanation)
+            for key, (title, explanation) in BINARY_SCORES.items()
+        ]
+        if threshold is not None:
+            cards.append(
+                ("threshold", f"{threshold:g}", f"probability from which on a pixel is labeled {binary['name']}")
+            )
+    return cards
 
 
 def render_page(template: str, values: Mapping[str, Any]) -> bytes:

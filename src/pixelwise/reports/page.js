@@ -59,8 +59,7 @@ if (groups.length) {
     <div class="stage"><img class="under" alt=""><img class="over" alt=""></div>
     <div class="viewer-tools">
       <fieldset><legend class="soft">Over the image</legend></fieldset>
-      <label for="viewer-slider">Image</label><input id="viewer-slider" type="range" min="0" max="100" value="50">
-      <span class="shown"></span>
+      <div class="slide"><label for="viewer-slider">image</label><input id="viewer-slider" type="range" min="0" max="100" value="50"><span class="shown"></span></div>
       <button type="button" class="previous" aria-label="Previous image">‹ Previous</button>
       <button type="button" class="next" aria-label="Next image">Next ›</button>
     </div>`;
@@ -85,7 +84,9 @@ if (groups.length) {
     const [first, ...others] = group.querySelectorAll("img");
     under.src = first.src;
     under.alt = first.alt;
-    find("h2").textContent = group.dataset.name;
+    const row = group.closest("tr");
+    const scores = row ? [...row.cells].slice(1).map((cell) => `${cell.dataset.title} ${cell.textContent.trim()}`) : [];
+    find("h2").textContent = [group.dataset.name, ...scores].join(" · ");
     const wanted = others.find((image) => image.dataset.title === title) || others[0];
     choices.querySelectorAll("label").forEach((label) => label.remove());
     for (const image of others) {

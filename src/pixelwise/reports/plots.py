@@ -1,33 +1,27 @@
 """Training curves as inline SVG in the colors of the page, light or dark."""
 
-import io
-import re
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 Curve = tuple[Sequence[float], Sequence[float], str, str]
-"""x, y, color, and a label or "". Curves with a label have markers and values between 0 and 1."""
-
-COLORS = {
-    "currentColor": "#010200",
-    "var(--pale)": "#010201",
-    "var(--blue)": "#010202",
-    "var(--orange)": "#010203",
-    "var(--green)": "#010204",
-    "var(--violet)": "#010205",
-}
-"""Color of the page → its stand-in for Matplotlib, which knows no CSS variables."""
+"""x, y, CSS color, and a label or "". Curves with a label have markers and values between 0 and 1."""
 
 MAX_POINTS = 600
 """Largest number of points of a curve: about one per pixel."""
 
-# Without metadata the same curves give the same file, and it names no address.
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 58, 394, 40, 206
+"""Sides of the area of the curves, in pixels."""
+MARKERS = (
+    ("●", "M{x:.1f} {y:.1f}m-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0"),
+    ("■", "M{x:.1f} {y:.1f}m-2.5-2.5h5v5h-5z"),
+)
+"""Sign in the legend and path of the markers of the first and of the second curve."""
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes", "steps"]) -> list[str]:
@@ -35,59 +29,81 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], x_axis: Literal["minutes
     scale, key = (60, "seconds") if x_axis == "minutes" else (1, "step")
     steps = [line for line in metrics if "loss" in line]
     evaluations = [line for line in metrics if "val" in line]
-    pale, blue, orange, green, violet = (
-        COLORS[f"var(--{name})"] for name in ("pale", "blue", "orange", "green", "violet")
-    )
     charts = []
     if len(steps) > 1:
         x, losses, rates = (thin([line[name] for line in steps]) for name in (key, "loss", "lr"))
         x = [value / scale for value in x]
-        charts.append(plot_chart("Training loss", [(x, losses, pale, ""), (x, smooth(losses), blue, "")], x_axis))
+        curves: list[Curve] = [(x, losses, "var(--pale)", ""), (x, smooth(losses), "var(--blue)", "")]
+        charts.append(plot_chart("Training loss", curves, x_axis))
         if x_axis == "steps":
-            charts.append(plot_chart("Learning rate", [(x, rates, violet, "")], x_axis))
+            charts.append(plot_chart("Learning rate", [(x, rates, "var(--violet)", "")], x_axis))
     if evaluations:
         x = [line[key] / scale for line in evaluations]
-        curves: list[Curve] = [
+        titles = {"mean_iou": ("var(--orange)", "mean IoU"), "global_accuracy": ("var(--blue)", "global accuracy")}
+        curves = [
             (x, [line["val"][name] or 0.0 for line in evaluations], color, label)
-            for name, color, label in (("mean_iou", orange, "mean IoU"), ("global_accuracy", green, "global accuracy"))
+            for name, (color, label) in titles.items()
         ]
         charts.append(plot_chart("Validation", curves, x_axis))
     return charts
 
 
 def plot_chart(title: str, curves: Sequence[Curve], x_label: str) -> str:
-    """Plot curves in one SVG element without a background, in the colors of the page."""
-    ink = COLORS["currentColor"]
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "pixelwise",
-        "font.family": "sans-serif",
-        "font.size": 9,
-        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), ink),
-        **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), ink),
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.2, 2.5))
-        axes = figure.add_axes((0.12, 0.18, 0.85, 0.7))  # a computed layout would take as long as the drawing
-        for x, y, color, label in curves:
-            axes.plot(x, y, color=color, label=label or None, marker="o" if label else None, markersize=3)
-        axes.set_title(title, loc="left", fontsize=10)
-        axes.set_xlabel(x_label)
-        axes.ticklabel_format(axis="y", scilimits=(-2, 4))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if any(label for *_, label in curves):
-            axes.set_ylim(0, 1)
-            axes.legend(frameon=False, loc="best")
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
-    text = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", text)  # of groups: a page would have them several times
-    text = re.sub(r" font-family: [^;\"]*;", "", text)  # the font of the page
-    for color, stand_in in COLORS.items():
-        text = text.replace(stand_in, color)
-    return text
+    """Plot curves in one SVG element without a background, in the font and the colors of the page."""
+    x_low, x_high = _find_limits([x for xs, *_ in curves for x in xs])
+    y_low, y_high = (
+        (0.0, 1.0) if any(label for *_, label in curves) else _find_limits([y for _, ys, *_ in curves for y in ys])
+    )
+
+    def to_x(value: float) -> float:
+        return LEFT + (value - x_low) / (x_high - x_low) * (RIGHT - LEFT)
+
+    def to_y(value: float) -> float:
+        return BOTTOM - (value - y_low) / (y_high - y_low) * (BOTTOM - TOP)
+
+    axes, labels = [f"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"], []
+    for text, value in choose_ticks(y_low, y_high):
+        axes.append(f"M{LEFT} {to_y(value):.1f}H{RIGHT}")
+        labels.append(f'<text x="{LEFT - 6}" y="{to_y(value) + 4:.1f}" text-anchor="end">{text}</text>')
+    for text, value in choose_ticks(x_low, x_high):
+        axes.append(f"M{to_x(value):.1f} {TOP}V{BOTTOM}")
+        labels.append(f'<text x="{to_x(value):.1f}" y="{BOTTOM + 16}" text-anchor="middle">{text}</text>')
+    lines, legend = [], []
+    for (xs, ys, color, label), (sign, draw) in zip(curves, itertools.cycle(MARKERS), strict=False):
+        points = [(to_x(x), to_y(y)) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        if label:
+            lines.append(f'<path d="{"".join(draw.format(x=x, y=y) for x, y in points)}" fill="{color}"/>')
+            legend.append(f'<tspan fill="{color}">{sign}</tspan> {escape(label)}')
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(title)}" font-size="12" '
+        f'fill="currentColor"><text x="{LEFT}" y="18" font-size="14">{escape(title)}</text>'
+        f'<text x="{RIGHT}" y="18" text-anchor="end">{" ".join(legend)}</text>'
+        f'<path d="{axes[0]}" fill="none" stroke="currentColor"/>'
+        f'<path d="{"".join(axes[1:])}" stroke="currentColor" opacity="0.2"/>{"".join(labels + lines)}'
+        f'<text x="{(LEFT + RIGHT) / 2:g}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text></svg>'
+    )
+
+
+def _find_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Return the smallest and the largest finite value; an interval around a single one."""
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    return (low, high) if low < high else (low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9)
+
+
+def choose_ticks(low: float, high: float) -> list[tuple[str, float]]:
+    """Return text and value of at most six ticks, at multiples of 1, 2 or 5 times a power of ten.
+
+    Example:
+        >>> [text for text, _ in choose_ticks(0, 20_000)]
+        ['0', '5,000', '10,000', '15,000', '20,000']
+    """
+    power = 10 ** math.floor(math.log10((high - low) / 5))
+    step = next(factor * power for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 5)
+    ticks = [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [(f"{tick:,.10g}", tick) for tick in ticks]
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from pixelwise.data.classes import Classes, mask_values
+from pixelwise.data.colors import WHITE, Color
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, decode_image, read_mask
 from pixelwise.data.sample import Sample
@@ -71,6 +72,11 @@ class _SmallMask:
     """(h, w) bool, if the mask has unlisted pixels."""
 
 
+def choose_unlisted_stripes(classes: Classes) -> tuple[Color, Color]:
+    """Return the colors of pixels that belong to no class: visible on dark and on pale photos."""
+    return choose_error_color(classes), WHITE
+
+
 def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     """Draw the image, and the mask over the image; if their sizes differ, the mask only."""
     image = _read(dataset, sample.image_path, lambda: dataset.decode_image(sample).pixels)
@@ -85,7 +91,7 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
     else:
         overlay = blend_colors(picture, small.labels, small.colors, 0.6, small.background)
         if small.unlisted is not None and dataset.resolved_classes is not None:
-            overlay = mark_pixels(overlay, small.unlisted, choose_error_color(dataset.resolved_classes))
+            overlay = mark_pixels(overlay, small.unlisted, choose_unlisted_stripes(dataset.resolved_classes))
         second = _make_panel("mask over the image", overlay)
     return _make_thumbnail(dataset, sample.image_path, image, (_make_panel("image", picture), second), small)
 
@@ -162,7 +168,7 @@ def _draw_mask(mask: Array, classes: Classes | None) -> _SmallMask:
         # A small pixel is marked if any of its pixels is unlisted, so that thin lines stay visible.
         is_unlisted = np.isin(mask_values(mask, classes.coding), unlisted_values)
         unlisted = shrink(is_unlisted.astype(np.float32), MAX_SIDE) > 0
-        colors = mark_pixels(colors, unlisted, choose_error_color(classes))
+        colors = mark_pixels(colors, unlisted, choose_unlisted_stripes(classes))
         labels = labels[~is_unlisted]
     present = frozenset(np.unique(labels).tolist())
     return _SmallMask(labels=small, colors=colors, present=present, background=classes.background, unlisted=unlisted)

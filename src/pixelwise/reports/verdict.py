@@ -141,7 +141,8 @@ def judge(facts: VerdictFacts) -> Verdict:
         grade, severity = "not scored", "error"
     weak = tuple(itertools.chain.from_iterable(rule(facts) for rule in RULES))
     steps: dict[str, NextStep] = {}
-    for step in [remark.next_step for remark in weak] or _list_uses(facts):
+    uses = _list_uses(facts) if not weak or (mean or 0.0) >= GOOD_IOU else ()
+    for step in [*(remark.next_step for remark in weak), *uses]:
         steps.setdefault(step.command or step.text, step)
     if facts.is_short:  # other weaknesses may go away
         steps = {"": _train_longer(facts)}

@@ -66,9 +66,9 @@ def test_an_unknown_format_is_an_error_with_the_choices(tmp_path: Path) -> None:
 
 def test_a_file_and_a_missing_folder_are_errors(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"a\.png' is a file. Give the folder with images/ and masks/"):
+    with pytest.raises(DataError, match=r"a\.png' is a file. Expected the folder of a dataset"):
         detect_format(tmp_path / "a.png")
-    with pytest.raises(PathNotFoundError, match=r"The dataset folder '.*nowhere' does not exist. Check the path"):
+    with pytest.raises(PathNotFoundError, match=r"Dataset '.*nowhere' does not exist. Expected the folder"):
         detect_format(tmp_path / "nowhere")
 
 

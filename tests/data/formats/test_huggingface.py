@@ -132,7 +132,7 @@ def test_ambiguous_columns_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"The image columns are image, depth, .* Rename them to 'image' and"):
         Dataset.load(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
-    with pytest.raises(DataError, match=r"the image columns are none"):
+    with pytest.raises(DataError, match=r"The image columns are none"):
         Dataset.load(tmp_path)
 
 
@@ -232,7 +232,7 @@ def test_a_damaged_page_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match=r"train.parquet: is not a complete parquet file. Restore the file"):
+    with pytest.raises(DataError, match=r"train.parquet: The file is not a complete parquet file. Restore the file"):
         Dataset.load(tmp_path)
 
 

@@ -158,7 +158,7 @@ def test_compressed_shards_are_refused(root: Path) -> None:
         Dataset.load(root)
     for path in root.glob("*.tar"):
         path.unlink()
-    with pytest.raises(DataError, match=r"train-000002.tar.gz: is compressed"):
+    with pytest.raises(DataError, match=r"train-000002.tar.gz: The shard is compressed"):
         Dataset.load(root)
 
 

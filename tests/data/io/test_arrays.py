@@ -119,7 +119,7 @@ def test_several_arrays_are_an_error(tmp_path: Path) -> None:
         read_image(tmp_path / "a.npz")
     for write in (lambda path, **found: scipy.io.savemat(path, found), write_mat_7_3):
         write(tmp_path / "a.mat", image=NOISE, mask=IDS)
-        with pytest.raises(DataError, match=r"a\.mat: one variable must be .*, but 2 could be \(image, mask\)\. Save"):
+        with pytest.raises(DataError, match=r"a\.mat: One variable must be .*, but 2 could be \(image, mask\)\. Save"):
             read_image(tmp_path / "a.mat")
     scipy.io.savemat(tmp_path / "a.mat", {"name": "a text", "ids": np.arange(9)})
     with pytest.raises(DataError, match=r"but 0 could be \(none\)"):

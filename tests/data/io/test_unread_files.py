@@ -124,7 +124,7 @@ def test_an_ome_zarr_or_a_file_is_not_a_dataset(tmp_path: Path) -> None:
         Dataset.load(tmp_path / "a.zarr")
     for name in ("a.mp4", "a.png", "a.dcm"):
         (tmp_path / name).touch()
-        with pytest.raises(DataError, match=r"is a file\. Give the folder with images/ and masks/"):
+        with pytest.raises(DataError, match=r"is a file\. Expected the folder of a dataset"):
             Dataset.load(tmp_path / name)
 
 

@@ -359,7 +359,9 @@ def test_output_sizes_that_differ_in_size_loss():
 
 def test_illegal_sizes_are_an_error_that_lists_legal_ones():
     field = trace_geometry(UNet(1, 2, base_channels=1), in_channels=1)
-    with pytest.raises(InvalidArgumentError, match=r"takes sides of 188 \+ 16k pixels \(188, 204, ...\), not 572x571"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"size is 572x571, but must have sides of 188 \+ 16k pixels \(188, 204, ...\)"
+    ):
         field.compute_output_size((572, 571))
 
 

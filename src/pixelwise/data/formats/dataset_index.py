@@ -24,7 +24,7 @@ from pixelwise.data.io.images import (
 from pixelwise.data.io.tiff import find_mask_flips
 from pixelwise.data.io.unread_files import find_companion_arrays
 from pixelwise.data.sample import SPLITS, Sample, Split
-from pixelwise.errors import DataError, PathNotFoundError
+from pixelwise.errors import DataError, PathAccessError, PathNotFoundError
 from pixelwise.files import read_bytes, read_text, walk_folders
 
 
@@ -245,11 +245,13 @@ def prefix_split(split: Split | None, name: str) -> str:
 
 
 def require_folder(root: Path) -> None:
-    """Raise PathNotFoundError if a dataset's folder does not exist, and DataError if it is a file."""
+    """Raise an error if a dataset's folder does not exist, is a file or is not readable."""
     if not root.exists():
-        raise PathNotFoundError(f"The dataset folder {str(root)!r} does not exist. Check the path.")
+        raise PathNotFoundError(f"Dataset {str(root)!r} does not exist. Expected the folder of a dataset.")
     if not root.is_dir():
-        raise DataError(f"The dataset {str(root)!r} is a file. Give the folder with images/ and masks/.")
+        raise DataError(f"Dataset {str(root)!r} is a file. Expected the folder of a dataset.")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise PathAccessError(f"Dataset {str(root)!r} cannot be read (permission denied). Change its permissions.")
 
 
 def list_folders(folder: Path) -> list[Path]:

@@ -37,7 +37,8 @@ from pixelwise.data.formats.ignore_masks import find_named_folder
 from pixelwise.data.formats.pairing import MIN_COVERAGE, NameGroup, Pairing, find_masks_among, pair_names
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, TYPE_NAMES, Array, read_mask
 from pixelwise.data.sample import Sample, Split
-from pixelwise.errors import DataError, PathNotFoundError
+from pixelwise.errors import DataError, PathAccessError
+from pixelwise.files import READ_ERRORS
 
 IMAGE_FOLDERS = ("images", "image", "img_dir", "imgs", "img", "original", "originals")
 LABEL_FOLDERS = (
@@ -59,7 +60,7 @@ _Files = dict[str, list[Path]]
 def can_read(root: Path) -> bool:
     try:
         return bool(_find_folders(root))
-    except (DataError, PathNotFoundError):
+    except READ_ERRORS:
         return False
 
 
@@ -229,8 +230,8 @@ def _find_folders_below(folders: Sequence[Path], depth: int) -> list[_FolderPair
     for folder in folders:
         try:
             found[folder] = _find_folders(folder, depth)
-        except DataError:
-            continue  # a folder of something else
+        except (DataError, PathAccessError):
+            continue  # a folder of something else, or of another user
     if len(found) == 1:
         return next(iter(found.values()))
     return [replace(pair, prefix=f"{folder.name}/{pair.prefix}") for folder, pairs in found.items() for pair in pairs]

@@ -117,7 +117,7 @@ def _parse_object(labeled_object: Record, value: int) -> DrawnShape:
         last = 1 if _has_integers([first, second]) else 0  # pixel numbers include the last
         return make_box(value, left, top, right + last, bottom + last)
     if kind == "alpha_mask":
-        raise DataError("alpha masks are not read. Convert it to a mask (bitmap) in Supervisely, or remove it.")
+        raise DataError("Alpha masks are not read. Convert it to a mask (bitmap) in Supervisely, or remove it.")
     raise refuse_shape(kind)
 
 

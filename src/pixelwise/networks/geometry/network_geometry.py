@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pixelwise.arguments import Count, check_arguments
 from pixelwise.errors import InvalidArgumentError, PixelwiseError
 from pixelwise.networks.geometry.receptive_field import ReceptiveField
 from pixelwise.networks.geometry.tracer import FeatureMap, Tracer, copy_to_meta
@@ -100,15 +101,18 @@ class NetworkGeometry:
         ]
         return max(rows for rows, _ in losses), max(columns for _, columns in losses)
 
+    @check_arguments
     def compute_legal_size(self, size: Size) -> Size:
         """Return the smallest legal (height, width) of at least `size`."""
         height, width = (self.min_size + round_up(max(side - self.min_size, 0), self.size_multiple) for side in size)
         return height, width
 
+    @check_arguments
     def compute_input_size(self, output_size: Size) -> Size:
         """Return the smallest legal (height, width) whose output is at least `output_size`."""
         return self.compute_legal_size((output_size[0] + self.size_loss[0], output_size[1] + self.size_loss[1]))
 
+    @check_arguments
     def compute_output_size(self, size: Size) -> Size:
         """Return the (height, width) of the output for an input of `size`.
 
@@ -118,8 +122,8 @@ class NetworkGeometry:
         if self.compute_legal_size(size) != size:
             first, second = self.min_size, self.min_size + self.size_multiple
             raise InvalidArgumentError(
-                f"This network takes sides of {first} + {self.size_multiple}k pixels ({first}, {second}, ...), not "
-                f"{size[0]}x{size[1]}. Pad the image to the next legal size."
+                f"size is {size[0]}x{size[1]}, but must have sides of {first} + {self.size_multiple}k pixels ({first}, "
+                f"{second}, ...). Pad the image to the next legal size."
             )
         height, width = (self._compute_output_side(size[axis], axis) for axis in (0, 1))
         return height, width
@@ -131,7 +135,8 @@ class NetworkGeometry:
         return self.output_sizes[index][axis] + strides * len(field.intervals)
 
 
-def trace_geometry(network: nn.Module, *, in_channels: int) -> NetworkGeometry:
+@check_arguments
+def trace_geometry(network: nn.Module, *, in_channels: Count) -> NetworkGeometry:
     """Trace the geometry of a network in evaluation mode, without its weights.
 
     Args:
@@ -197,7 +202,9 @@ def _iterate_legal_sides(meta_network: nn.Module, in_channels: int) -> Iterator[
             reason = error
         else:
             yield side
-    raise InvalidArgumentError(f"The network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE}: {reason}")
+    raise InvalidArgumentError(
+        f"The network accepts no two sizes up to {MAX_MIN_SIZE}x{MAX_MIN_SIZE} with in_channels={in_channels}: {reason}"
+    )
 
 
 def _trace_all_sizes(

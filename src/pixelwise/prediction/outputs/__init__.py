@@ -106,6 +106,8 @@ GEOREFERENCED = ("polygons", "table")
 """Contain positions or areas on the map."""
 OBJECT_OUTPUTS = ("coco", "cvat", "labelme")
 """For annotation tools: each region is an object with the name of its class."""
+POLYGON_OUTPUTS = (*OBJECT_OUTPUTS, "polygons")
+"""Contain outlines, which can be simplified."""
 
 
 def require_kinds(kinds: Iterable[str], classes: Classes) -> None:

@@ -1,8 +1,8 @@
 """Predictions as polygons: LabelMe, COCO and CVAT for annotation tools, GeoJSON for maps.
 
-Each region of a class becomes one polygon along the edges of its pixels. Bridges of zero width connect holes to the
-outline, so that the pixels whose centers are inside the polygon are exactly those of the region. A class named
-`background` at index 0 has no objects.
+Each region of a class becomes one polygon along the edges of its pixels, or with fewer corners if it is simplified.
+Bridges of zero width connect holes to the outline, so that without simplification the pixels whose centers are inside
+the polygon are exactly those of the region. A class named `background` at index 0 has no objects.
 """
 
 import json
@@ -12,7 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from xml.sax.saxutils import escape, quoteattr
 
-from pixelwise.conversion.polygonize import Point, compute_doubled_area, find_regions, trace_polygon, trace_rings
+from pixelwise.conversion.polygonize import (
+    Position,
+    Region,
+    compute_doubled_area,
+    find_regions,
+    trace_polygon,
+    trace_rings,
+)
 from pixelwise.conversion.polygons import (
     BACKGROUND_NAME,
     IGNORE_NAME,
@@ -94,7 +101,7 @@ class CocoFile:
         height, width = labeled.labels.shape
         number = len(self.images) + 1
         self.images.append({"id": number, "file_name": labeled.name, "width": width, "height": height})
-        for region in find_regions(labeled.labels, get_object_labels(self.classes)):
+        for region in _find_objects(labeled):
             region_height, region_width = region.inside.shape
             values = {
                 "id": len(self.annotations) + 1,
@@ -164,14 +171,15 @@ class CvatFile:
         return "\n".join(lines).encode()
 
 
-def _find_polygons(labeled: LabeledImage) -> list[tuple[int, list[Point]]]:
-    return [
-        (region.label, trace_polygon(region))
-        for region in find_regions(labeled.labels, get_object_labels(labeled.classes))
-    ]
+def _find_polygons(labeled: LabeledImage) -> list[tuple[int, list[Position]]]:
+    return [(region.label, trace_polygon(region)) for region in _find_objects(labeled)]
 
 
-def _format_points(points: Sequence[Point]) -> str:
+def _find_objects(labeled: LabeledImage) -> Iterator[Region]:
+    return find_regions(labeled.labels, get_object_labels(labeled.classes), labeled.corners)
+
+
+def _format_points(points: Sequence[Position]) -> str:
     return ";".join(f"{x:.2f},{y:.2f}" for x, y in points)
 
 
@@ -189,13 +197,13 @@ _IN_PIXELS = "pixels: x to the right, y down, from the upper left corner of the 
 def encode_polygons(labeled: LabeledImage) -> bytes:
     """Encode a FeatureCollection with one polygon per region of each class except background.
 
-    Polygon edges are pixel edges. Coordinates are map coordinates for a georeferenced image, else pixels; the member
-    `coordinates` says which. Properties: `class`, `color` ("#rrggbb"), `pixels` (the area), and `area` in squared
-    map units.
+    Polygon edges are pixel edges, unless they are simplified. Coordinates are map coordinates for a georeferenced
+    image, else pixels; the member `coordinates` says which. Properties: `class`, `color` ("#rrggbb"), `pixels` (the
+    area, before it is simplified), and `area` in squared map units.
     """
     georeference, classes = labeled.georeference, labeled.classes
     features = []
-    for region in find_regions(labeled.labels, get_object_labels(classes)):
+    for region in _find_objects(labeled):
         pixels = int(region.inside.sum())
         properties = {
             "class": classes.names[region.label],
@@ -222,12 +230,10 @@ def _describe_coordinates(georeference: Georeference | None) -> dict[str, Any]:
     return {"coordinates": f"map, EPSG:{georeference.epsg}", "crs": {"type": "name", "properties": {"name": name}}}
 
 
-def _close_rings(
-    rings: Sequence[Sequence[tuple[int, int]]], georeference: Georeference | None
-) -> Iterator[list[tuple[float, float]]]:
+def _close_rings(rings: Sequence[Sequence[Position]], georeference: Georeference | None) -> Iterator[list[Position]]:
     """Close rings as GeoJSON requires, the outer one counterclockwise in map coordinates."""
     for index, ring in enumerate(rings):
-        points: list[tuple[float, float]] = [georeference.to_map(*point) if georeference else point for point in ring]
+        points: list[Position] = [georeference.to_map(*point) if georeference else point for point in ring]
         if (compute_doubled_area(points) > 0) != (index == 0):
             points.reverse()
         yield [*points, points[0]]

@@ -39,6 +39,8 @@ class LabeledImage:
     """Everything that the image file says about its place, as tags of a GeoTIFF."""
     label_values: LabelValues = "index"
     """Values of a label file: class indices, or the mask values of the dataset."""
+    corners: Array | None = None
+    """(2 H + 1, 2 W + 1) bool, the corners of simplified polygons in half pixels; None: they follow the pixels."""
     overlay_style: OverlayStyle = "fill"
     opacity: float = OPACITY
     """Opacity of a filled overlay, from 0 to 1."""
