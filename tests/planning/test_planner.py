@@ -256,7 +256,7 @@ def test_a_budget_for_few_steps_is_a_warning_with_one_that_is_enough(prepared, m
     made = plan(prepared, **{"training.budget_seconds": 60.0})
     assert 20 < made.estimate.num_steps < 30
     [warning] = [message for message in heard.messages if "too few" in message]
-    budget = re.search(r"too few for a useful model; --budget (\S+) allows about 100 steps", warning).group(1)
+    budget = re.search(r"too few for a useful model. --budget (\S+) allows about 100 steps", warning).group(1)
     heard.messages.clear()
     assert plan(prepared, **{"training.budget_seconds": parse_duration(budget)}).estimate.num_steps >= 100
     assert not [message for message in heard.messages if "too few" in message]

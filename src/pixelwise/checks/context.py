@@ -31,7 +31,7 @@ class CheckContext:
 
     @property
     def description_file(self) -> str:
-        """The file that a fix tells to write into: dataset.yaml, or that there is none yet."""
+        """The file that a fix names: dataset.yaml, or a new one."""
         if self.dataset.joined_folders:
             return "the dataset.yaml of each folder"
         path = self.dataset.description.path

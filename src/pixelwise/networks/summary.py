@@ -86,7 +86,7 @@ class LayerRow:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is a convolution or a transposed convolution."""
+        """True for a convolution and for a transposed convolution."""
         return self.operator in ("conv2d", "conv_transpose2d")
 
 

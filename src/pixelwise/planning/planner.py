@@ -321,7 +321,7 @@ class Planner:
                 f"The budget of {format_duration(self.budget)} is too short for one training step of "
                 f"{self.step_seconds:.1f} s after reading the data and before the final evaluation. {advice}."
             )
-        logger.warning(f"the budget allows about {steps} steps, too few for a useful model; {advice}")
+        logger.warning(f"The budget allows about {steps} steps, too few for a useful model. {advice}.")
 
     def choose_validation(self) -> None:
         """Use all validation images, or a sample if scoring them takes too much of the budget."""

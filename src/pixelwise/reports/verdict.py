@@ -107,7 +107,7 @@ class VerdictFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextStep:
-    """What to do, with a command where one does it."""
+    """A recommendation, with a command where one does it."""
 
     text: str
     command: str = ""
@@ -123,7 +123,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How good a model is, what is weak, and what to do next."""
+    """A judgment of a model: how good it is, what is weak, and what to do next."""
 
     grade: str
     severity: str

@@ -119,7 +119,7 @@ class RateWatcher:
     """Notices when training becomes much slower than it was, for example because of another program."""
 
     NUM_RATES = 15
-    """Number of the last rates whose median is compared: one slow second is no news."""
+    """Number of the last rates whose median is compared, so that a single slow second does not count."""
 
     def __init__(self) -> None:
         self.rates: deque[float] = deque(maxlen=self.NUM_RATES)
@@ -137,8 +137,8 @@ class RateWatcher:
             return None
         self.has_warned = True
         return (
-            f"training has become slower: {now:.1f} images/s instead of {self.best:.1f}. Close other programs; the run "
-            "takes fewer steps than planned, or more time"
+            f"Training has become slower: {now:.1f} images/s instead of {self.best:.1f}. The run takes fewer steps than "
+            "planned, or more time. Close other programs."
         )
 
 

@@ -12,6 +12,7 @@ from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix
 from pixelwise.model_file import load_model, save_model
 from pixelwise.reports.gallery import ImageGallery, merge_galleries
+from pixelwise.training.results import SCORE_NAMES
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.trainer import Trainer
 
@@ -115,8 +116,7 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     if not first:
         return ScoredModel(predictor=predictor, counts=counts, gallery=gallery)
     scores = counts.compute_scores(spec.classes.names)
-    names = ("mean_iou", "global_accuracy", "mean_class_accuracy", "mean_dice", "boundary_f1", "per_class", "num_images")
-    stored = {name: scores[name] for name in names}
+    stored = {name: scores[name] for name in (*SCORE_NAMES, "per_class", "num_images")}
     if trainer.config.training.precision == "bf16":
         stored["bf16"] = compare_precision(replace(predictor, precision="bf16"), trainer, labels, counts)
     spec = spec.with_scores(stored)
