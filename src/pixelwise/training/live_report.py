@@ -62,7 +62,7 @@ class LivePage:
         self.pictures_step = 0
         self.progress = 0.0
         self.early_stop: str | None = None
-        """Why the run has stopped early, if it has."""
+        """The reason of an early stop, if there was one."""
         self.next_time = time.monotonic() + MIN_SECONDS
 
     def __enter__(self) -> "LivePage":

@@ -137,8 +137,8 @@ class RateWatcher:
             return None
         self.has_warned = True
         return (
-            f"Training has become slower: {now:.1f} images/s instead of {self.best:.1f}. The run takes fewer steps than "
-            "planned, or more time. Close other programs."
+            f"Training has become slower: {now:.1f} images/s instead of {self.best:.1f}. The run takes fewer steps "
+            "than planned, or more time. Close other programs."
         )
 
 
