@@ -260,7 +260,7 @@ def test_options_that_exclude_compile_raise(key: str, value: object, legal: str)
         ("training.steps", "10", "training.steps is '10', but must be an integer"),
         ("data.crop_size", 64, "data.crop_size is 64, but must be a list of 2 integers"),
         ("data.crop_size", [64], "must be a list of 2 integers"),
-        ("data.crop_size", [64, 0.5], r"data.crop_size is \[64, 0.5\], but must be a list of 2 integers"),
+        ("data.crop_size", [64, 0.5], "data.crop_size is [64, 0.5], but must be a list of 2 integers"),
         ("optimizer.name", "adam", "Unknown value for optimizer.name: 'adam'. Did you mean 'adamw'"),
         ("network.stem_stride", 3, "network.stem_stride is 3, but must be one of 1, 2, 4"),
         ("optimizer.name", ["adamw"], "but must be one of adamw, sgd, muon"),

@@ -236,8 +236,8 @@ def _describe_member(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple and arguments[-1] is not Ellipsis:
         article, _, kind = _describe_member(arguments[0]).partition(" ")
-        noun, _, legal = kind.partition(" ")
-        return f"a list of {len(arguments)} {noun}s {legal}".strip() if article in ("a", "an") else "a list"
+        noun, _, limit = kind.partition(" ")
+        return f"a list of {len(arguments)} {noun}s {limit}".strip() if article in ("a", "an") else "a list"
     if origin in (tuple, Sequence):
         return f"a list, each {describe_hint(arguments[0])}"
     if origin is Mapping:

@@ -288,8 +288,8 @@ def _match_images(
         if path is None:
             not_found.append(entry)
         elif path in found:
-            documents = dict.fromkeys((found[path].document, entry.document))
-            places = f", in {' and in '.join(map(str, documents))}" if len(documents) > 1 else f" in {entry.document}"
+            first, second = found[path].document, entry.document
+            places = f" in {first}" if first == second else f", in {first} and in {second}"
             raise DataError(f"{path} is listed twice{places}. Keep only one entry.")
         else:
             found[path] = entry
