@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from pixelwise.cli.main import app, main
-from support.pages import Block, read_blocks
+from support.doc_blocks import Block, read_blocks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = {

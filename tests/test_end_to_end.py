@@ -227,7 +227,7 @@ def test_skip_invalid_lists_the_excluded_files(pixelwise: Run, streets: Path) ->
         "train", "data", "-o", "run", "--steps", "2", "--skip-invalid", "--set", "network.base_channels=4"
     )
     assert result.code == 0
-    assert "excluded: images/train/0003.png: the file is empty." in result.err
+    assert "excluded: images/train/0003.png: The file is empty." in result.err
     assert "0003.png" in Path("run/left_out.yaml").read_text(encoding="utf-8")
 
 
@@ -313,7 +313,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         ),
         (["evaluate", "nowhere", "DATA"], ["nowhere", "does not exist"]),
         (["predict", "MODEL", "nothing/*.png", "-o", "out"], ["nothing/*.png"]),
-        (["predict", "MODEL", "DATA", "-o", "out", "--save", "label"], ["Unknown output 'label'", "labels"]),
+        (["predict", "MODEL", "DATA", "-o", "out", "--save", "label"], ["Unknown value for --save: 'label'", "labels"]),
         (["predict", "MODEL", "DATA", "-o", "out", "--save", ","], ["save"]),
         (
             ["predict", "MODEL", "DATA", "-o", "out", "--label-values", "hue"],
@@ -327,7 +327,7 @@ def test_predict_writes_values_of_the_dataset(pixelwise: Run, streets: Path, tra
         (["train", "DATA", "--set", "optimizer.learning_rate=1"], ["learning_rate"]),
         (["train", "nowhere"], ["nowhere"]),
         (["train", "DATA", "--resume"], ["resume needs the run folder"]),
-        (["plan", "DATA", "--budget", "0s"], ["The duration '0s' is empty"]),
+        (["plan", "DATA", "--budget", "0s"], ["budget is '0s', which is an empty duration"]),
         (["train", "DATA", "--steps", "1", "--device", "abacus"], ["Unknown device 'abacus'"]),
         (["fly"], ["fly"]),
     ],

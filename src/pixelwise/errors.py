@@ -161,6 +161,8 @@ def convert_os_error(error: OSError, subject: object, action: str) -> PathNotFou
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return PathNotFoundError(f"{subject} does not exist. Restore it, or correct the path.")
     fix = _OS_FAULTS.get(error.errno or 0, ("", "Check it, or choose another path."))[1]
+    if action == "be created" and error.errno in (errno.EACCES, errno.EPERM):
+        fix = "Change the permissions of the folder above it, or choose another path."
     return PathAccessError(f"{subject} cannot {action} ({describe_os_error(error)}). {fix}")
 
 

@@ -56,7 +56,9 @@ def test_the_demo_keeps_what_the_user_has_changed_in_an_earlier_one(small_demo: 
         demo(tmp_path)
     own.write_bytes(before)
     for overwrite in (False, True):
-        with pytest.raises(InvalidArgumentError, match=r"images/train/mine\.png .* Pixelwise did not write"):
+        with pytest.raises(
+            InvalidArgumentError, match=r"images/train/mine\.png is in .* Pixelwise did not write it\. Move it, or"
+        ):
             demo(tmp_path, overwrite=overwrite)
     assert own.read_bytes() == before
     own.unlink()
@@ -68,13 +70,13 @@ def test_a_demo_that_was_interrupted_is_replaced(
     small_demo: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as stopped:
-        stopped.setattr("pixelwise.api.models.evaluate", lambda *arguments, **options: 1 / 0)
+        stopped.setattr("pixelwise.api.training.evaluate", lambda *arguments, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             demo(tmp_path)
     assert (tmp_path / "report.html").exists()
     own = tmp_path / "data/images/train/mine.png"
     own.touch()
-    with pytest.raises(InvalidArgumentError, match=r"mine\.png .* Pixelwise did not write"):
+    with pytest.raises(InvalidArgumentError, match=r"mine\.png is in .* Pixelwise did not write it\. Move it, or"):
         demo(tmp_path)
     own.unlink()
     assert demo(tmp_path).report.exists()

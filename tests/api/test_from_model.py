@@ -72,7 +72,7 @@ def test_a_network_that_differs_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("name", ["segnet", "unet-paper", "fcn-32s", "fcn-paper", "fcn-alexnet"])
 def test_another_network_is_refused_by_its_name(trained: Path, streets: Path, tmp_path: Path, name: str) -> None:
-    said = f"the model is a 'unet', but the config asks for a '{name}'. Omit network.name "
+    said = f"The model is a 'unet', but the config asks for a '{name}'. Omit network.name "
     with pytest.raises(InvalidArgumentError, match=said):
         train(streets, tmp_path / "run", init_from=trained, network=name, steps=2, settings=TINY, device="cpu")
     assert not (tmp_path / "run").exists()
@@ -101,4 +101,4 @@ def test_freezing_random_weights_is_a_warning(streets: Path, tiny: Arguments, tm
     settings = {**tiny["settings"], "optimizer.freeze_stages": 1}
     with use_reporter(heard):
         train(streets, tmp_path / "run", **{**tiny, "settings": settings, "steps": 1})
-    assert "warning: optimizer.freeze_stages freezes random weights. Give --weights or --init-from" in heard.messages
+    assert "warning: optimizer.freeze_stages freezes random weights. Give --weights or --init-from." in heard.messages

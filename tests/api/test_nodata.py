@@ -74,18 +74,21 @@ def test_a_declared_and_an_undeclared_value_give_the_same_model(model: Path, sho
     assert (spec.mean, spec.std, spec.scores) == (expected.mean, expected.std, expected.scores)
     for name, weights in other.state_dict().items():
         np.testing.assert_array_equal(one.state_dict()[name].numpy(), weights.numpy())
-    with pytest.raises(DataError, match=r"4 images with the value -9999, .* Write 'nodata: -9999' into dataset\.yaml"):
+    message = (
+        r"4 images with the value -9999, .* Write 'nodata: -9999' into a new file dataset\.yaml in the dataset folder\."
+    )
+    with pytest.raises(DataError, match=message):
         train(copy_case("81-gtiff-nodata-undeclared", tmp_path), tmp_path / "refused", **short)
 
 
 def test_the_model_knows_the_value_where_dataset_yaml_is_absent(model: Path, undeclared: Path, tmp_path: Path) -> None:
     bare = copy_case("81-gtiff-nodata-undeclared", tmp_path)
     one, other = (evaluate(model, data, split="val", device="cpu") for data in (undeclared, bare))
-    assert one["confusion"] == other["confusion"]
+    assert one.confusion == other.confusion
     dataset = Dataset.load(undeclared)
     held_out = yaml.safe_load((model / "splits.yaml").read_text())["val"]
     labels = [dataset.read(sample)[1] for sample in dataset.samples if sample.name in held_out]
-    assert np.sum(one["confusion"]) == sum(int((label != 255).sum()) for label in labels)
+    assert np.sum(one.confusion) == sum(int((label != 255).sum()) for label in labels)
     assert any((label == 255).any() for label in labels)
 
 

@@ -107,7 +107,7 @@ def test_a_missing_module_is_an_error_that_names_it(own: Path, streets: Path, mo
         ({"network": TinyNet(3, 2)}, "network is an instance of TinyNet"),
         ({"loss": lambda logits, labels, **arguments: logits.sum()}, "loss is .*a lambda or local function"),
         ({"augment": own_parts.CallableObject()}, "augment is an instance of CallableObject"),
-        ({"augment": own_parts.shrink}, "the augmentation returned an array"),
+        ({"augment": own_parts.shrink}, "The augmentation returned an array"),
         ({"settings": {"network.depth": 2}}, r"network\.depth is 2, but .* does not use it"),
     ],
 )

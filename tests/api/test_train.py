@@ -80,7 +80,7 @@ def test_a_folder_that_holds_a_run_is_refused(finished: Path, streets: Path, tin
         ({"init_from": "m", "weights": "imagenet"}, "init_from and weights both set the initial weights"),
         ({"budget": "20m", "steps": 5}, "budget and steps both set the length of the run"),
         ({"budget": "soon"}, "budget is 'soon', which is not a duration"),
-        ({"steps": 0}, r"training\.steps is 0"),
+        ({"steps": 0}, r"steps is 0, but must be >= 1\."),
         ({"settings": {"network.wings": 2}}, "Unknown key of config section 'network'"),
         ({"settings": {"width": 2}}, "Unknown config section 'width'"),
         ({"network": "unett", "steps": 5}, r"Unknown network 'unett'\. Did you mean 'unet"),

@@ -173,7 +173,7 @@ def test_folds_share_the_budget(streets: Path, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"folds": 1}, r"--folds is 1\. Expected at least 2"),
+        ({"folds": 1}, r"folds is 1, but must be >= 2\."),
         ({"folds": 2, "budget": "1s", "device": "cpu"}, "[Bb]udget"),
         ({"folds": 17, "steps": 2}, r"17 folds need 17\."),
         ({"folds": 2, "steps": 2, "group_by": "zzz"}, r"--group-by 'zzz' does not match 16 of 16 names"),

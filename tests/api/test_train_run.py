@@ -165,7 +165,7 @@ def test_another_dataset_is_accepted_with_allow_changes(started: Path, other_dat
 
 def test_a_damaged_list_of_files_is_named(started: Path, streets: Path) -> None:
     (started / "files.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"files\.json cannot be read .* Restore or remove it"):
+    with pytest.raises(CheckpointError, match=r"files\.json is damaged\. Restore or remove it\."):
         train(streets, started, resume=True)
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_error_and_the_run_can_be_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        message = r"cannot be written \(No space left on device\)\. .* Free disk space, then resume with: "
+        message = r"cannot be written \(no space is left on the device\)\. .* Free disk space, then resume with: "
         with pytest.raises(CheckpointError, match=message):
             train(streets, started, resume=True, device="cpu")
     assert not list(started.glob("*.part")) + list(started.glob(".*.part"))
@@ -221,7 +221,8 @@ def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr("pixelwise.api.train_run.prepare_data", lambda *arguments, **more: pytest.fail("began"))
     with pytest.raises(
-        PathAccessError, match=r"a/run cannot be created \(permission denied\)\. Change the permissions above it, or"
+        PathAccessError,
+        match=r"a/run cannot be created \(permission denied\)\. Change the permissions of the folder above it, or ",
     ):
         train(streets, tmp_path / "a" / "run", steps=1)
 
@@ -234,7 +235,7 @@ def test_a_folder_that_turns_out_read_only_is_an_error(
 
     monkeypatch.setattr("pixelwise.api.train_run.write_splits", read_only)
     with pytest.raises(
-        PathAccessError, match=r"cannot be written to \(Read-only file system\)\. Choose another folder"
+        PathAccessError, match=r"cannot be written to \(the file system is read-only\)\. Choose another path\."
     ):
         train(streets, tmp_path / "run", **tiny)
 
@@ -317,7 +318,7 @@ def test_a_resumed_run_stops_at_a_new_error(faulty: Path, tiny: Arguments, tmp_p
     (faulty / "images" / "train" / "0005.png").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"0005\.png: \d+ bytes → 0 bytes"):
         train(faulty, run, resume=True, device="cpu")
-    with pytest.raises(DataError, match=r"0005\.png: the file is empty"):
+    with pytest.raises(DataError, match=r"0005\.png: The file is empty\. Replace or remove it\."):
         train(faulty, run, resume=True, allow_changes=True, device="cpu")
 
 

@@ -165,7 +165,7 @@ def test_files_without_a_partner(tmp_path: Path) -> None:
     assert is_near(decode_panel(mask)[20, 10], (220, 0, 0))
     for is_mask in (False, True):
         thumbnail = draw_file(dataset, tmp_path / "images/away.png", is_mask=is_mask)
-        assert "the file does not exist" in thumbnail.panels[0].error
+        assert "The file does not exist" in thumbnail.panels[0].error
 
 
 class _Floats(SampleReader):

@@ -1,47 +1,79 @@
-"""The blocks of code in a page of the documentation.
-
-A block is run unless a comment before it says why not: `<!-- no-run: needs a GPU -->`. A ```text block that follows one
-is its output. What a page needs can be made by a hidden block of Python, `<!-- setup ... -->`.
-"""
+"""HTML pages in tests: their content, and that they load nothing."""
 
 import re
-from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
 
-_BLOCK = re.compile(
-    r"^<!-- setup\n(?P<setup>.*?)^-->$"
-    r"|(?:^<!-- no-run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|python)\n(?P<code>.*?)^```$"
-    r"(?:\n+^```text\n(?P<output>.*?)^```$)?",
-    re.MULTILINE | re.DOTALL,
-)
+VOID = {"meta", "img", "br", "input", "link", "path", "use"}
+HEADINGS = {"h1", "h2", "h3"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A block of a page."""
+class Page(HTMLParser):
+    """The content of a page; fails if a closing tag does not match the innermost open tag."""
 
-    language: str
-    code: str
-    line: int
-    output: str | None = None
-    reason: str | None = None
-    """Why it is not run."""
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.bytes = len(content)
+        self.source = content.decode()
+        self.open: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        """The texts of the cells of each row of a table."""
+        self.text = ""
+        self.feed(self.source)
+        assert self.open == []
+
+    def find_row(self, start: str) -> list[str]:
+        """Return the first row of a table whose first cell has this text."""
+        return next(row for row in self.rows if row[0] == start)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        values = {key: value or "" for key, value in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(values)
+        if tag != "link":
+            self.links += [values["href"]] if "href" in values else []
+        self.ids += [values["id"]] if "id" in values else []
+        if tag in HEADINGS:
+            self.headings.append((tag, ""))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"style", "script"} & set(self.open):
+            return
+        self.text += data
+        if HEADINGS & set(self.open):
+            tag, text = self.headings[-1]
+            self.headings[-1] = tag, f"{text} {data}".strip()
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data.strip()
 
 
-def read_blocks(text: str) -> list[Block]:
-    """Return the blocks of shell and Python code of a page, in order."""
-    blocks = []
-    for match in _BLOCK.finditer(text):
-        line = text[: match.start()].count("\n") + 1
-        if match["setup"] is not None:
-            blocks.append(Block(language="python", code=match["setup"], line=line))
-        else:
-            blocks.append(
-                Block(
-                    language=match["language"],
-                    code=match["code"],
-                    line=line,
-                    output=match["output"],
-                    reason=match["reason"],
-                )
-            )
-    return blocks
+def require_offline(page: Page, *files: str) -> None:
+    """Fail if a page loads something, or links to another file than those."""
+    outside = [url for url in re.findall(r"https?://[^\s\"'<)]+", page.source) if "//www.w3.org/" not in url]
+    assert outside == []
+    assert all(image["src"].startswith("data:image/") for image in page.images)
+    assert not re.search(r"@import|<iframe|<object|src=\"(?!data:)|url\((?!#)|//cdn", page.source)
+    assert re.findall("<link[^>]*>", page.source) == ['<link rel="icon" href="data:,">']
+    targets = {link for link in page.links if link not in files}
+    assert all(target.startswith("#") for target in targets)
+    anchors = {target[1:] for target in targets}
+    assert anchors <= set(page.ids)

@@ -277,8 +277,13 @@ def _clear_demo(folder: Path, manifest: OutputManifest, *, overwrite: bool) -> N
     states = {path: manifest.find_state(path) for path in images} | {
         path: predictions.find_state(path) for path in labels
     }
-    # The data and the predictions of the new demo must not be mixed with files of the user.
-    states = {path: ("blocked" if state == "foreign" else state, "") for path, (state, _) in states.items()}
+    # The data and the predictions of the new demo must not be mixed with files of the user, whatever `overwrite` says.
+    if foreign := next((path for path, (state, _) in states.items() if state == "foreign"), None):
+        raise InvalidArgumentError(
+            f"{foreign} is in the folder of an earlier demo, but Pixelwise did not write it. Move it, or choose "
+            f"another folder with -o."
+        )
+    states = {path: (state, "") for path, (state, _) in states.items()}
     if not (folder / _DEMO_UNFINISHED).exists():  # else a demo was interrupted before the run was recorded
         states |= {path: manifest.find_state(path) for path in runs}
     require_replaceable({path: state for path, state in states.items() if state[0] != "other"}, overwrite=overwrite)
