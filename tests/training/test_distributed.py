@@ -445,7 +445,7 @@ def test_each_start_on_one_machine_has_a_name_of_its_own(monkeypatch: pytest.Mon
 
 
 def test_an_error_of_a_collective_is_a_lost_process() -> None:
-    with pytest.raises(ProcessLostError, match="^Another process .* See its message"), explain_lost_process():
+    with pytest.raises(ProcessLostError, match=r"^Another process .* See its message"), explain_lost_process():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2043")
     with pytest.raises(RuntimeError, match="shapes differ"), explain_lost_process():
         raise RuntimeError("shapes differ")

@@ -368,7 +368,9 @@ def test_a_run_without_a_length_is_an_error(make_trainer: MakeTrainer, run: RunF
 
 def test_a_budget_that_is_already_spent_is_an_error(make_trainer: MakeTrainer, run: RunFolder) -> None:
     trainer = make_trainer({"training.steps": None, "training.budget_seconds": 5})
-    with pytest.raises(InvalidArgumentError, match="The budget of 5 s ends before training could start. Give a longer"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"The budget of 5 s ends before training could start\. Give a longer"
+    ):
         train_model(trainer, run, deadline=time.monotonic())
 
 
@@ -415,7 +417,7 @@ def test_other_training_images_are_refused(
 
 def test_another_network_is_refused(make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted_after_one_step(make_trainer(), run, monkeypatch)
-    with pytest.raises(CheckpointError, match="^The checkpoint does not fit the network"):
+    with pytest.raises(CheckpointError, match=r"^The checkpoint does not fit the network"):
         train_model(make_trainer({"network.base_channels": 5}), run, resume=True)
 
 

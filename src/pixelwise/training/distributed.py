@@ -39,7 +39,7 @@ class ProcessLostError(TrainingError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Another process of this run has ended or cannot be reached. See its message. With torchrun --max-restarts, "
+            "Another process of this run has ended or cannot be reached. See its message. With torchrun --max-restarts "
             "the run restarts and resumes by itself."
         )
 
