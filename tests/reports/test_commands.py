@@ -54,10 +54,10 @@ def test_without_a_sample_the_image_is_a_placeholder(streets: Path) -> None:
 def test_a_run_continues_for_twice_as_long(changes: dict[str, float], length: str) -> None:
     config = Config().replace(changes)
     commands = ModelCommands(model="run", data="cars", image="a.png", page="e.html", config=config)
-    assert commands.train_longer == f"pixelwise train cars -o run --resume --allow-changes {length}"
-    assert commands.list_uses("val")[-1][1] == commands.train_longer
+    assert commands.train_longer() == f"pixelwise train cars -o run --resume --allow-changes {length}"
+    assert commands.list_uses("val")[-1][1] == commands.train_longer()
     fold = replace(commands, is_fold=True)
-    assert fold.train_longer == f"pixelwise train cars {length}"
+    assert fold.train_longer() == f"pixelwise train cars {length}"
     assert len(fold.list_uses("val")) == 3
 
 

@@ -134,7 +134,7 @@ def test_a_rare_class_is_weighted() -> None:
 def test_a_short_run_only_needs_more_time() -> None:
     verdict = judge(make_facts(MISSED, step=5))
     assert len(verdict.weak) > 1
-    assert [step.command for step in verdict.next] == [COMMANDS.train_longer]
+    assert [step.command for step in verdict.next] == [COMMANDS.train_longer(50)]  # 5 steps of 8 samples → 2,000
 
 
 def test_a_step_is_proposed_once() -> None:

@@ -43,15 +43,14 @@ class ModelCommands:
     def cross_validate(self) -> str:
         return f"pixelwise train {self.data} --folds 5"
 
-    @property
-    def train_longer(self) -> str:
-        """The command that continues the run for twice as long; for a fold, that starts a run of twice the length."""
+    def train_longer(self, factor: int = 2) -> str:
+        """Return the command that continues the run to `factor` times its length; for a fold, that starts a new run."""
         assert self.config is not None
         training = self.config.training
         if training.steps is not None:
-            length = f"--steps {2 * training.steps}"
+            length = f"--steps {factor * training.steps}"
         else:
-            length = f"--budget {_format_seconds(2 * (training.budget_seconds or 0))}"
+            length = f"--budget {_format_seconds(factor * (training.budget_seconds or 0))}"
         run = "" if self.is_fold else f" -o {self.model} --resume --allow-changes"
         return f"pixelwise train {self.data}{run} {length}"
 
@@ -72,7 +71,7 @@ class ModelCommands:
             ("Write the model as an ONNX file for other programs", self.export),
         ]
         if self.config and not self.is_fold:
-            uses.append(("Continue the training for twice as long", self.train_longer))
+            uses.append(("Continue the training for twice as long", self.train_longer()))
         return uses
 
 

@@ -335,7 +335,10 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def _train_longer(facts: VerdictFacts) -> NextStep:
-    return NextStep(text="Train with more time.", command=facts.commands.train_longer)
+    """Recommend twice the length, or what a short run needs for `FEW_SAMPLES`."""
+    seen = facts.training.num_samples if facts.training else FEW_SAMPLES
+    factor = max(2, -(-FEW_SAMPLES // max(seen, 1)))
+    return NextStep(text="Train with more time.", command=facts.commands.train_longer(factor))
 
 
 def _list_uses(facts: VerdictFacts) -> Iterator[NextStep]:
