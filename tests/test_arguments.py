@@ -1,8 +1,11 @@
+import array
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pixelwise.arguments import Count, Fraction, Range, check_arguments, convert
@@ -20,6 +23,11 @@ from pixelwise.errors import InvalidArgumentError
         ([32, 48], tuple[Count, Count], (32, 48)),
         (np.array([1.0, 2.0]), Sequence[float], (1.0, 2.0)),
         (None, Annotated[Count | None, "help"], None),
+        ((1, 2.5), npt.ArrayLike, (1, 2.5)),
+        (range(2), npt.ArrayLike | None, range(2)),
+        (array.array("i", [1, 2]), npt.ArrayLike, array.array("i", [1, 2])),
+        (["a.png", "b.png"], Sequence[os.PathLike[str]], ("a.png", "b.png")),
+        ("a.png", npt.ArrayLike | os.PathLike[str], "a.png"),
         (2, Annotated[Annotated[int, Range(ge=2)] | None, "help"], 2),
     ],
 )
@@ -46,6 +54,9 @@ def test_values_become_the_type_of_the_annotation(value: Any, hint: Any, convert
         (1, Annotated[float, Range(gt=0, lt=1)], "x is 1, but must be > 0 and < 1"),
         ([1], Mapping[str, object], "must be a dictionary"),
         (object(), Path, "x is an instance of object, but must be a pathlib Path"),
+        ("12", npt.ArrayLike, "x is '12', but must be an array of numbers"),
+        (3, npt.ArrayLike | os.PathLike[str], "x is 3, but must be an array of numbers or a path"),
+        (3, Sequence[npt.ArrayLike] | None, "x is 3, but must be a list, each an array of numbers or None"),
         (np.zeros((2, 3)), Count, r"x is \(2, 3\) float64, but must be an integer"),
     ],
 )

@@ -103,7 +103,9 @@ def test_shards_of_one_request_share_a_folder(hold: Hold, tmp_path: Path) -> Non
     ):
         raise AssertionError
     with (
-        pytest.raises(OutputInUseError, match=r"by shards of another request .*; min_area was 0 and is 5\)"),
+        pytest.raises(
+            OutputInUseError, match=r"by shards of another request \(process \d+ on .*, min_area was 0 and is 5\)"
+        ),
         claim_output(tmp_path / "out", {**REQUEST, "min_area": 5}, shard="8/8"),
     ):
         raise AssertionError

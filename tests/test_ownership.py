@@ -195,7 +195,7 @@ def test_predictions_never_replace_the_masks_of_a_dataset(pixelwise: Run, model:
             "predict", model, "data/images/train", "-o", "data/labels/train", "--device", "cpu", *options
         )
         assert code == 2
-        assert "labels/train/0000.png exists, and Pixelwise did not write it" in said
+        assert "labels/train holds masks of a dataset, such as 0000.png" in said
     assert list_contents(tmp_path / "data") == before
 
 

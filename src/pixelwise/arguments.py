@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
+import numpy.typing as npt
+
 from pixelwise.errors import InvalidArgumentError, find_name, simplify_name
 
 
@@ -145,9 +147,13 @@ def convert(value: Any, hint: Any, name: str, *, parse_number: Callable[[str], f
 
 
 def get_members(hint: Any) -> Iterator[Any]:
-    """Yield the members of a union without None, else the annotation itself."""
-    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    yield from (part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType)
+    """Yield the members of a union without None, else the annotation itself; NumPy's ArrayLike is one member."""
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union) and hint != npt.ArrayLike
+    parts = [part for part in (typing.get_args(hint) if is_union else (hint,)) if part is not types.NoneType]
+    inner = typing.get_args(npt.ArrayLike)  # a union is flattened into the one that contains it
+    if inner and all(part in parts for part in inner):
+        parts = [npt.ArrayLike, *(part for part in parts if part not in inner)]
+    yield from parts
 
 
 def get_limit(hint: Any) -> Range | Names | None:
@@ -169,6 +175,9 @@ def describe_value(value: Any) -> str:
 
 def _has_type(value: Any, hint: Any) -> bool:
     """Return whether a value has the type of an annotation, without its range."""
+    if hint == npt.ArrayLike:  # its values are checked by what uses them
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return is_sequence or hasattr(value, "__array__") or hasattr(value, "__array_interface__")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _has_type(value, arguments[0])
@@ -198,6 +207,8 @@ def _has_type(value: Any, hint: Any) -> bool:
     kind = origin or hint
     if kind is Callable:
         return callable(value)
+    if kind is os.PathLike:
+        return isinstance(value, str | os.PathLike) and value != ""
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 
@@ -228,6 +239,8 @@ def describe_hint(hint: Any) -> str:
 
 
 def _describe_member(hint: Any) -> str:
+    if hint == npt.ArrayLike:
+        return "an array of numbers"
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         legal = get_limit(hint)

@@ -270,7 +270,7 @@ def test_released_forms_take_every_size_up_to_200(network):
 
 
 def test_same_padding_raises_for_illegal_sizes():
-    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 64x64, not 64x60; .*Segmenter"):
+    with pytest.raises(InvalidArgumentError, match=r"multiples of 32, such as 64x64, not 64x60\. .*Segmenter"):
         small()(torch.zeros(1, 3, 64, 60))
 
 
@@ -493,7 +493,7 @@ def test_alexnet_s_fc6_sees_the_padded_image():
     ("classifier", "padding"), [(narrow_alexnet(), "same"), (torchvision.models.resnet18(), "released")]
 )
 def test_unsupported_paddings_raise(classifier, padding):
-    with pytest.raises(InvalidArgumentError, match=f"does not support padding='{padding}'; use None"):
+    with pytest.raises(InvalidArgumentError, match=rf"does not support padding='{padding}'\. Use None\."):
         FCN.from_classifier(classifier, 5, padding=padding)
 
 
@@ -518,7 +518,7 @@ def test_unknown_stride_raises():
 def test_alignment_must_be_known():
     encoder = small().encoder
     encoder.paths = None
-    with pytest.raises(InvalidArgumentError, match=r"cannot be determined; choose another encoder"):
+    with pytest.raises(InvalidArgumentError, match=r"cannot be determined\. Choose another encoder"):
         FCN(3, 2, encoder=encoder)
 
 

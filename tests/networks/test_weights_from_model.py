@@ -150,7 +150,7 @@ def test_the_weights_of_another_network_are_taken_or_refused(name: str) -> None:
             if shapes == own:
                 load_model_weights(fresh, ours, theirs, networks[name])
                 continue
-            said = f"^the model is a {name!r}, but the config asks for a {other!r}. Omit network.name "
+            said = f"^The model is a {name!r}, but the config asks for a {other!r}. Omit network.name "
             with pytest.raises(InvalidArgumentError, match=said):
                 load_model_weights(fresh, ours, theirs, networks[name])
 

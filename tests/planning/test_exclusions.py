@@ -94,13 +94,13 @@ FAULTS: list[tuple[Plant, list[str], str, tuple[str, ...]]] = [
     (
         put_bytes("images/train/2.png", b""),
         ["images/train/2.png"],
-        "^the file is empty. Replace or remove it",
+        "^The file is empty. Replace or remove it",
         ("train/0", "train/1", "val/0", "val/1"),
     ),
     (
         put_bytes("masks/val/0.png", b"no picture"),
         ["images/val/0.png"],
-        r"^masks/val/0\.png: is not an image",
+        r"^masks/val/0\.png: The file is not an image of a known format",
         ("train/0", "train/1", "train/2", "val/1"),
     ),
     (

@@ -74,7 +74,7 @@ def test_errors_in_the_data_stop_here(streets, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(streets, data)
     (data / "images" / "train" / "0000.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"0000\.png: the file is empty[\s\S]*pixelwise check"):
+    with pytest.raises(DataError, match=r"0000\.png: The file is empty[\s\S]*pixelwise check"):
         prepare_data(data, Config())
 
 

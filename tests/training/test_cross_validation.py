@@ -87,5 +87,7 @@ def test_discarding_leaves_other_files(folds: CrossValidation) -> None:
 def test_a_damaged_summary_is_an_error(folds: CrossValidation, content: str) -> None:
     folds.path.mkdir()
     folds.summary.write_text(content, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"folds\.json cannot be read .* Start new folds in another folder"):
+    with pytest.raises(
+        CheckpointError, match=r"folds\.json does not exist or is damaged\. .* start new folds in another folder"
+    ):
         load_cross_validation(folds.path)

@@ -39,8 +39,8 @@ class ProcessLostError(TrainingError):
 
     def __init__(self) -> None:
         super().__init__(
-            "another process of this run has ended or cannot be reached; see its own message. torchrun --max-restarts "
-            "restarts and resumes by itself."
+            "Another process of this run has ended or cannot be reached. See its message. With torchrun --max-restarts "
+            "the run restarts and resumes by itself."
         )
 
 
