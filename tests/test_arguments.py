@@ -48,7 +48,7 @@ def test_values_become_the_type_of_the_annotation(value: Any, hint: Any, convert
         ("vald", Literal["valid", "same"], "Unknown value for x: 'vald'. Did you mean 'valid'"),
         (None, Literal["valid", "same"], "x is None, but must be one of valid, same"),
         ([1], tuple[int, int], "must be a list of 2 integers"),
-        ((0, 5), tuple[Count, Count] | None, r"x is \(0, 5\), but must be a list of 2 integers >= 1 or None"),
+        ((0, 5), tuple[Count, Count] | None, r"x is \(0, 5\), but must be a list of 2 integers >= 1\."),
         ((1, "a"), tuple[float, float], r"x is \(1, 'a'\), but must be a list of 2 numbers\."),
         (1.5, Fraction, "x is 1.5, but must be from 0 to 1"),
         (1, Annotated[float, Range(gt=0, lt=1)], "x is 1, but must be > 0 and < 1"),

@@ -137,7 +137,7 @@ def convert(value: Any, hint: Any, name: str, *, parse_number: Callable[[str], f
         try:
             return tuple(again(item, inner) for item, inner in zip(value, arguments, strict=True))
         except InvalidArgumentError as error:
-            raise _describe_mismatch(value, hint, name) from error
+            raise _describe_mismatch(value, part, name) from error
     if origin in (tuple, Sequence):
         items = [value] if isinstance(value, str | os.PathLike) else value
         return tuple(again(item, arguments[0]) for item in items)
