@@ -39,11 +39,10 @@ class Range:
         )
 
     def __str__(self) -> str:
-        low = f"{self.ge} <= " if self.ge is not None else f"{self.gt} < " if self.gt is not None else ""
-        high = f" <= {self.le}" if self.le is not None else f" < {self.lt}" if self.lt is not None else ""
-        if low and high:
-            return f"{low}x{high}"
-        return f">= {self.ge}" if self.ge is not None else f"> {self.gt}" if low else high.strip()
+        if self.ge is not None and self.le is not None:
+            return f"from {self.ge} to {self.le}"
+        sides = ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
+        return " and ".join(f"{sign} {limit}" for sign, limit in sides if limit is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +134,10 @@ def convert(value: Any, hint: Any, name: str, *, parse_number: Callable[[str], f
     if not _has_type(value, part):
         raise _describe_mismatch(value, hint, name)
     if origin is tuple and arguments[-1] is not Ellipsis:
-        return tuple(again(item, inner) for item, inner in zip(value, arguments, strict=True))
+        try:
+            return tuple(again(item, inner) for item, inner in zip(value, arguments, strict=True))
+        except InvalidArgumentError as error:
+            raise _describe_mismatch(value, hint, name) from error
     if origin in (tuple, Sequence):
         items = [value] if isinstance(value, str | os.PathLike) else value
         return tuple(again(item, arguments[0]) for item in items)
@@ -242,13 +244,13 @@ def _describe_member(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         legal = get_limit(hint)
-        return (
-            f"{describe_hint(arguments[0])} {legal}" if legal and "x" not in str(legal) else describe_hint(arguments[0])
-        )
+        return f"{describe_hint(arguments[0])} {legal}" if isinstance(legal, Range) else describe_hint(arguments[0])
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"a list of {len(arguments)} numbers"
+        article, _, kind = _describe_member(arguments[0]).partition(" ")
+        noun, _, limit = kind.partition(" ")
+        return f"a list of {len(arguments)} {noun}s {limit}".strip() if article in ("a", "an") else "a list"
     if origin in (tuple, Sequence):
         return f"a list, each {describe_hint(arguments[0])}"
     if origin is Mapping:

@@ -141,7 +141,7 @@ def test_a_missing_dataset_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_resolution_without_pixels_is_refused(clean: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"resolution is \(0, 32\). Expected height and width above 0"):
+    with pytest.raises(InvalidArgumentError, match=r"resolution is \(0, 32\), but must be a list of 2 integers >= 1"):
         check(clean, resolution=(0, 32))
 
 
@@ -319,7 +319,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "another format": (lambda root: None, {"format": "voc"}, "Expected the layout of format 'voc'"),
     "unreadable": (lambda root: root.chmod(0), {}, "permission|not readable"),
     "invalid description": (put_bytes("dataset.yaml", b"names: [a"), {}, "is not valid YAML"),
-    "unknown key": (put_bytes("dataset.yaml", b"nmaes: [a]"), {}, "Unknown key 'nmaes'"),
+    "unknown key": (put_bytes("dataset.yaml", b"nmaes: [a]"), {}, "has the unknown key 'nmaes'. Did you mean 'names'"),
     "unknown format": (lambda root: None, {"format": "foldr"}, "Unknown"),
     "invalid groups": (lambda root: None, {"group_by": "("}, "not a valid regular expression"),
 }

@@ -67,5 +67,5 @@ def test_color_masks_with_named_classes_need_colors(colored: Path) -> None:
     (colored / "dataset.yaml").write_text("names: [a, b, c]\n")
     (unreadable,) = check(colored).findings
     assert unreadable.code == "unreadable_mask"
-    assert re.search(r"the mask is an RGB image.*", unreadable.message)
+    assert re.search(r"The mask is an RGB image, but the classes are not defined by color\.", unreadable.message)
     assert len(unreadable.files) == 9

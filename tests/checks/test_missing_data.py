@@ -47,7 +47,7 @@ def find(root: Path) -> dict[str, tuple[tuple[str, ...], str]]:
 
 def paste_line(root: Path, fix: str) -> None:
     """Follow a fix: write its line into dataset.yaml."""
-    match = re.search(r"[Ww]rite '(nodata: [^']+)' into dataset\.yaml", fix)
+    match = re.search(r"[Ww]rite '(nodata: [^']+)' into (?:a new file )?dataset\.yaml", fix)
     assert match is not None
     (root / "dataset.yaml").write_text(match[1], encoding="utf-8")
 

@@ -127,8 +127,8 @@ def run(capsys: Capture, *words: str) -> str:
 
 def test_config_prints_keys_with_default_range_and_meaning(capsys: Capture) -> None:
     lines = run(capsys, "config").splitlines()
-    assert "network.depth: 4  (1 <= x <= 8)" in lines
-    assert lines[lines.index("network.depth: 4  (1 <= x <= 8)") + 1].startswith("    unet: number of times")
+    assert "network.depth: 4  (from 1 to 8)" in lines
+    assert lines[lines.index("network.depth: 4  (from 1 to 8)") + 1].startswith("    unet: number of times")
     assert all(len(line) <= 120 for line in lines)
 
 

@@ -119,7 +119,7 @@ def test_the_help_lists_the_formats() -> None:
 
 
 def test_an_unknown_format_names_the_choices(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"Unknown format to write 'foldr'. Did you mean 'folder'\?"):
+    with pytest.raises(InvalidArgumentError, match=r"Unknown value for to: 'foldr'. Did you mean 'folder'\?"):
         convert(make(), tmp_path / "out", to="foldr")
 
 

@@ -150,7 +150,7 @@ def test_min_agreement_of_int8_refers_to_the_validation_images(quantized, tmp_pa
     write_int8(copy, graph, {**metadata, "accuracy": {**metadata["accuracy"], "engines": engines}})
     poor = Parity(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(module, "compare_with_model", lambda *_: poor)
-    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* at least 98\.00% is"):
+    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* At least 98\.00% is"):
         export(copy, tmp_path / "out" / "a.onnx", precision="int8", min_agreement=0.98)
     assert not (tmp_path / "out").exists()
     assert export(copy, tmp_path / "out" / "a.onnx", precision="int8").file.exists()
@@ -295,14 +295,14 @@ def test_a_folder_may_have_a_suffix_if_it_exists(model, tmp_path):
     ("output", "options", "message"),
     [
         ("a.onnx", {"format": "openvino"}, r"suffix of .*a\.onnx means onnx, but the format is openvino\. Use \*\.xml"),
-        ("a", {"format": "onyx"}, "Unknown format 'onyx'. Did you mean 'onnx'"),
-        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5. Expected a fraction from 0 to 1"),
-        ("a.onnx", {"precision": "fp61"}, "Unknown precision 'fp61'. Did you mean 'fp16'"),
+        ("a", {"format": "onyx"}, "Unknown value for format: 'onyx'. Did you mean 'onnx'"),
+        ("a.onnx", {"min_agreement": 1.5}, "min_agreement is 1.5, but must be from 0 to 1"),
+        ("a.onnx", {"precision": "fp61"}, "Unknown value for precision: 'fp61'. Did you mean 'fp16'"),
         ("a.pt2", {"precision": "int8"}, "torch-export does not support int8. Use the format onnx or openvino"),
         ("a.pt2", {"opset": 17}, "opset is 17, but torch-export has no opsets. Use the format onnx, or omit it"),
         ("a.xml", {"opset": 17}, "opset is 17, but openvino has no opsets"),
         ("a.onnx", {"opset": 3}, r"cannot be written in opset 3 \(.*\)\. Omit --opset for the oldest"),
-        ("a.onnx", {"fixed_size": (0, 5)}, r"fixed_size is \(0, 5\)\. Expected a height and a width from 1"),
+        ("a.onnx", {"fixed_size": (0, 5)}, r"fixed_size is \(0, 5\), but must be a list of 2 integers >= 1"),
         ("a.onnx", {"fixed_size": (5, 5), "precision": "int8"}, "Int8 files take images of any size. Omit fixed_size"),
     ],
 )

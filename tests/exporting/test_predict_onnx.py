@@ -106,7 +106,7 @@ def test_a_missing_package_is_an_error(exported, image, tmp_path):
     python = create_environment(tmp_path / "bare", ["numpy", "numpy.libs"])
     done = run(python, exported.file.with_name("predict_onnx.py"), exported.file, image)
     assert done.returncode == 1
-    assert "onnxruntime is not installed: pip install onnxruntime numpy pillow" in done.stderr
+    assert "onnxruntime is not installed. Install it: pip install onnxruntime numpy pillow" in done.stderr
 
 
 def test_a_file_that_does_not_match_its_card_is_an_error(python, exported, image, tmp_path):

@@ -404,5 +404,5 @@ def test_invalid_gamma_and_beta_raise() -> None:
     logits, labels = batch()
     with pytest.raises(InvalidArgumentError, match=r"gamma is -1\.0, but must be >= 0"):
         focal(logits, labels, ignore_index=VOID, gamma=-1.0)
-    with pytest.raises(InvalidArgumentError, match=r"beta is 1\.5, but must be 0 <= x <= 1"):
+    with pytest.raises(InvalidArgumentError, match=r"beta is 1\.5, but must be from 0 to 1"):
         tversky(logits, labels, ignore_index=VOID, beta=1.5)

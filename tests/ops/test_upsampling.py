@@ -269,11 +269,11 @@ def test_invalid_maps_raise(operator):
         operator(torch.zeros(1, 3, 4, 5, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("unpool", [*UNPOOLINGS, lambda x, factor: UnpoolNearest(factor)(x)])
-@pytest.mark.parametrize("factor", [0, (2, 0), -1])
-def test_empty_blocks_raise(unpool, factor):
-    with pytest.raises(InvalidArgumentError, match=r"factor is .*must be an integer of at least 1"):
-        unpool(torch.zeros(1, 1, 2, 2), factor)
+@pytest.mark.parametrize("unpool", [*UNPOOLINGS, lambda x, kernel_size: UnpoolNearest(kernel_size)(x)])
+@pytest.mark.parametrize("kernel_size", [0, (2, 0), -1])
+def test_empty_blocks_raise(unpool, kernel_size):
+    with pytest.raises(InvalidArgumentError, match=r"kernel_size is .*must be an integer of at least 1"):
+        unpool(torch.zeros(1, 1, 2, 2), kernel_size)
 
 
 def test_invalid_interpolation_raises():

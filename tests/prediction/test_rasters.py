@@ -282,7 +282,9 @@ def test_an_interrupted_job_resumes_with_the_missing_parts(
 def test_a_damaged_part_is_named(padded: Predictor, stopped: Path, tmp_path: Path) -> None:
     folder = tmp_path / ".labels.tif.part"
     next(folder.glob("*.labels")).write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"\.labels\.tif\.part: A part is damaged .* Remove the folder"):
+    with pytest.raises(
+        DataError, match=r"\.labels\.tif\.part: A part of an interrupted prediction is damaged\. Remove the folder"
+    ):
         labels_of(padded, stopped, tmp_path / "labels.tif", resume=True)
 
 
@@ -327,7 +329,7 @@ def test_progress_counts_parts(padded: Predictor, tmp_path: Path) -> None:
 def test_a_network_with_a_global_receptive_field_is_refused(make_model: Callable[..., Path], tmp_path: Path) -> None:
     network = NetworkConfig(name="unet", base_channels=8, depth=2, normalization="group")
     predictor = load(make_model(tmp_path / "m", network=network), device="cpu")
-    with pytest.raises(InvalidArgumentError, match=r"the network depends on the whole image, .* Cut the image"):
+    with pytest.raises(InvalidArgumentError, match=r"The network depends on the whole image, .* Cut the image"):
         labels_of(predictor, write(tmp_path / "x.tif", noise(8, 8)), tmp_path / "l.tif")
 
 
@@ -342,7 +344,7 @@ def test_a_broken_window_is_an_error_with_its_place(padded: Predictor, tmp_path:
     middle = len(content) * 3 // 4
     content[middle : middle + 2000] = b"\xff" * 2000
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.tif: The file cannot be decoded in rows \d+ to \d+, columns .*. Replace"):
+    with pytest.raises(DataError, match=r"x\.tif: The image cannot be decoded in rows \d+ to \d+, columns .*. Replace"):
         labels_of(padded, path, tmp_path / "l.tif")
     assert not (tmp_path / "l.tif").exists()
 

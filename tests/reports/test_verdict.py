@@ -134,7 +134,23 @@ def test_a_rare_class_is_weighted() -> None:
 def test_a_short_run_only_needs_more_time() -> None:
     verdict = judge(make_facts(MISSED, step=5))
     assert len(verdict.weak) > 1
-    assert [step.command for step in verdict.next] == [COMMANDS.train_longer(50)]  # 5 steps of 8 samples → 2,000
+    assert [step.command for step in verdict.next] == [COMMANDS.train_longer()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "length"),
+    [
+        ({"training.steps": 30}, "--steps 270"),
+        ({"training.steps": None, "training.budget_seconds": 60.0}, "--budget 13m"),
+    ],
+)
+def test_a_short_run_is_recommended_a_length_that_suffices(changes: dict[str, Any], length: str) -> None:
+    """30 steps of 8 samples: 9 times as many are above 2,000; of 20 steps in a minute, 13 times as many."""
+    config = CONFIG.replace(changes)
+    facts = make_facts(step=5, commands=replace(COMMANDS, config=config))
+    assert facts.training is not None
+    verdict = judge(replace(facts, training=replace(facts.training, config=config)))
+    assert verdict.next[0].command.endswith(length)
 
 
 def test_a_step_is_proposed_once() -> None:

@@ -336,8 +336,10 @@ def list_names(names: Sequence[str]) -> str:
 
 def _train_longer(facts: VerdictFacts) -> NextStep:
     """Recommend twice the length, or what a short run needs for `FEW_SAMPLES`."""
-    seen = facts.training.num_samples if facts.training else FEW_SAMPLES
-    factor = max(2, -(-FEW_SAMPLES // max(seen, 1)))
+    training = facts.training
+    assert training is not None
+    planned = (training.config.training.steps or training.num_steps) * training.config.training.batch_size
+    factor = max(2, -(-FEW_SAMPLES // max(planned, 1)))
     return NextStep(text="Train with more time.", command=facts.commands.train_longer(factor))
 
 

@@ -385,7 +385,10 @@ def test_images_of_equal_stems_are_listed(tmp_path: Path) -> None:
             document(images=[image("a.png"), image("b.png")]),
             "entry 2 of 'images': Another entry has the id 1",
         ),
-        (document(images=[image("a.png"), image("./a.png", 2)]), "a.png is listed twice, in .* and in .*. Keep one"),
+        (
+            document(images=[image("a.png"), image("./a.png", 2)]),
+            r"a\.png is listed twice in .*instances\.json\. Keep only one entry\.",
+        ),
         (document(images=[{"id": 1}]), "instances.json: image 1: 'file_name' is missing. Expected a text"),
         (document(annotation([SQUARE], image_id=9)), "annotation 17: belongs to image 9, which is not listed"),
         (

@@ -167,7 +167,7 @@ def test_a_size_other_than_the_images_is_an_error_with_both_sizes(tmp_path: Path
         (document(image())[:-5], r"annotations\.xml: The file is not valid XML \(line 4, column \d+: unclosed token\)"),
         (document(image(name="x.png")), r"image 'x\.png' and all others do not exist below"),
         (document(), "images do not exist below"),
-        (document(image(), image()), r"a\.png is listed twice, in .* and in .*. Keep one"),
+        (document(image(), image()), r"a\.png is listed twice in .*annotations\.xml\. Keep only one entry\."),
         (document(image(), labels=""), "lists no labels. Export 'CVAT for images 1.1' again"),
         (
             document(image(), labels=LABELS.replace("#ff8c00", "orange")),

@@ -166,7 +166,7 @@ def test_images_outside_the_root_are_not_read(tmp_path: Path) -> None:
 
 def test_an_image_of_two_documents_is_an_error(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two. Keep one"):
+    with pytest.raises(DataError, match=r"a\.png is listed twice, in .*one and in .*two\. Keep only one entry\."):
         pair(tmp_path, {"a.png": "one", "./a.png": "two"})
 
 

@@ -298,7 +298,9 @@ def test_an_invalid_description_is_an_error(tmp_path: Path, yaml: str, message: 
 
 @pytest.mark.parametrize("yaml", ["train: images/train\n", "names: [cat]\n", ""])
 def test_a_folder_without_a_description_is_an_error(tmp_path: Path, yaml: str) -> None:
-    with pytest.raises(DataError, match=r"has no data\.yaml with 'names' and 'train'. Write one"):
+    with pytest.raises(
+        DataError, match=r"has no data\.yaml with 'names' and 'train'\. Create it, or export the dataset again\."
+    ):
         Dataset.load(plant(tmp_path, yaml=yaml), "yolo")
 
 

@@ -92,7 +92,7 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", STORED.astype(np.uint16), NumberOfFrames=3)
     with pytest.raises(
         DataError,
-        match=r"a\.dcm: the file is a stack of 3 images \(axes ZYX\), but one is expected. Save one image per file\.",
+        match=r"a\.dcm: The file is a stack of 3 images \(axes ZYX\), but one is expected. Save one image per file\.",
     ):
         read_image(path)
 

@@ -162,7 +162,7 @@ def test_seam_score_without_borders_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"tiling": "exat"}, "exact"), ({"tile_size": 0}, "tile_size is 0, but must be at least 1 pixel")],
+    [({"tiling": "exat"}, "exact"), ({"tile_size": 0}, "tile_size is 0, but must be >= 1")],
 )
 def test_invalid_arguments(arguments: Mapping[str, Any], message: str, predictors: Callable[[str], Predictor]) -> None:
     with pytest.raises(InvalidArgumentError, match=message):

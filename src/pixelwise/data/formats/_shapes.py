@@ -288,9 +288,9 @@ def _match_images(
         if path is None:
             not_found.append(entry)
         elif path in found:
-            raise DataError(
-                f"{path} is listed twice, in {found[path].document} and in {entry.document}. Keep only one entry."
-            )
+            first, second = found[path].document, entry.document
+            places = f" in {first}" if first == second else f", in {first} and in {second}"
+            raise DataError(f"{path} is listed twice{places}. Keep only one entry.")
         else:
             found[path] = entry
     unlisted = group_by_name(set(images) - set(found))

@@ -259,8 +259,8 @@ def _drop_unlabeled_test(root: Path, images: Mapping[Path, Split], labels: Mappi
             expected = _list_label_paths(root, found[0])[0].relative_to(root)
             raise DataError(
                 f"{root}: None of the {len(found)} images of {split} has a text file with its labels, such as "
-                f"{expected}. Add them. That of an image without objects may be empty. "
-                f"Masks are read with --format folder."
+                f"{expected}. Add them, with an empty file for an image without objects. To read masks, use "
+                f"--format folder."
             )
 
 
