@@ -123,7 +123,8 @@ def test_ceil_mode_keeps_odd_pixels(name):
         ("googlenet", [0, 2, 6, 14, 22]),
         ("alexnet", [3, 7, 15, 31]),
         ("tf_efficientnet_lite0", [1, 3, 7, 15, 31]),
-        *((name, [0] * 5) for name in ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "timm:resnet18")),
+        *((name, [0] * 5) for name in ("resnet18", "resnet50", "mobilenet_v2", "timm:resnet18")),
+        *((name, [0] * 5) for name in ("efficientnet_b0", "timm:efficientnet_b0")),
     ],
 )
 def test_centers_of_the_first_cells(name, centers):
@@ -311,7 +312,7 @@ def test_inferring_shapes_keeps_the_mode():
 # Not a chain, branches that look elsewhere, padding by the image's size, and no odd sizes.
 @pytest.mark.parametrize(
     "name",
-    ["timm:efficientnet_b0", "timm:resnet18d", "timm:resnetv2_50x1_bit", "timm:nfnet_l0", "timm:hrnet_w18_small"],
+    ["timm:resnet18d", "timm:resnetv2_50x1_bit", "timm:nfnet_l0", "timm:hrnet_w18_small"],
 )
 def test_unknown_alignment_is_none(name):
     assert on_meta(name).paths is None

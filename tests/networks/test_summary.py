@@ -123,11 +123,13 @@ def test_the_layers_are_those_of_the_next_legal_size():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_parts_of_each_network_are_known(name):
-    rows = describe(name, size=(64, 64), num_classes=2)
+    network = describe_network(name, size=(64, 64), num_classes=2)
+    rows = describe(name, size=network.size, num_classes=2)
+    assert rows[0].shape[1:] == network.size
     parts = [row.part for row in rows]
     assert parts == sorted(parts, key=["encoder", "decoder"].index)
     assert set(parts) == {"encoder", "decoder"}
-    assert sum(row.activation_mb for row in rows) == describe_network(name, size=(64, 64), num_classes=2).activation_mb
+    assert sum(row.activation_mb for row in rows) == network.activation_mb
 
 
 @pytest.mark.parametrize(

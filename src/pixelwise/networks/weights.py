@@ -168,6 +168,8 @@ def read_weights(path: Path) -> Weights:
     except OSError as error:
         raise convert_os_error(error, path, "be read") from error
     except Exception as error:  # damaged bytes can raise anything in the unpickler
+        if path.suffix == ".safetensors":
+            raise ModelFileError(f"{path} is damaged. Copy or download it again.") from error
         raise ModelFileError(
             f"{path} is damaged, or contains more than tensors. Copy or download it again, or save only "
             f"`model.state_dict()` with torch.save."

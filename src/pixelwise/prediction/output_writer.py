@@ -154,7 +154,7 @@ class OutputWriter:
         self.classes, self.resumed = classes, resume
         self.manifest = OutputManifest(claim=claim, name=MANIFEST, request=request)
         self.summaries = {kind: SUMMARY_FILES[kind][1](classes) for kind in self.kinds if kind in SUMMARY_FILES}
-        if not overwrite:
+        if not overwrite and find_mask_folder(self.folder.resolve()):
             self._require_no_masks()
         complete = {item for item in inputs if resume and self._is_complete(item)}
         remaining = [item for item in inputs if item not in complete]
@@ -325,9 +325,7 @@ class OutputWriter:
         return all(self.manifest.find_state(path, compare_content=False)[0] == "unchanged" for path in paths)
 
     def _require_no_masks(self) -> None:
-        """Raise InvalidArgumentError if the folder holds masks of a dataset, among which predictions would be masks."""
-        if find_mask_folder(self.folder.resolve()) is None:
-            return
+        """Raise InvalidArgumentError if the folder, which is one of masks, holds images that are not predictions."""
         self.manifest.read()
         for path in find_images(self.folder):
             if self.manifest.find_state(path, compare_content=False)[0] == "foreign":

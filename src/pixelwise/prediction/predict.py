@@ -47,14 +47,8 @@ class LocalExecutor:
     predictor: Predictor = field(init=False, repr=False, compare=False)
 
     def start(self, num_images: int) -> Precision:
-        self.predictor = load(
-            self.model,
-            num_images=num_images,
-            device=self.device,
-            precision=self.precision,
-            engine=self.engine,
-            threshold=self.threshold,
-        )
+        options = {"device": self.device, "precision": self.precision, "engine": self.engine}
+        self.predictor = load(self.model, num_images=num_images, threshold=self.threshold, **options)
         return self.predictor.precision
 
     def run(self, writer: OutputWriter, inputs: Sequence[Input]) -> Iterator[WrittenFiles | Exception]:

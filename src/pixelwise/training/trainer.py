@@ -264,10 +264,9 @@ class Trainer:
 def draw_val_samples(config: Config, splits: Splits) -> list[Sample]:
     """Return the validation samples to score: all, or `data.max_val_images` of them drawn with the seed."""
     samples, limit = splits.get("val", ()), config.data.max_val_images
-    if limit is None or len(samples) <= limit:
-        return list(samples)
-    rng = np.random.default_rng([config.training.seed, 2])
-    return [samples[i] for i in sorted(rng.choice(len(samples), limit, replace=False))]
+    count = min(len(samples), limit or len(samples))
+    chosen = np.random.default_rng([config.training.seed, 2]).choice(len(samples), count, replace=False)
+    return [samples[i] for i in sorted(chosen)]
 
 
 def synchronize_batch_norm(model: Segmenter, device: torch.device) -> Segmenter:
