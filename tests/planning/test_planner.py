@@ -310,8 +310,22 @@ def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, mo
     made = plan(prepared, **{"training.steps": 5})
     assert made.config.network.encoder == "resnet18"
     assert made.config.reasons["network.encoder_weights"] == "on disk: resnet18.pth; --weights none for random weights"
-    assert made.config.optimizer.lr == 0.005
-    assert plan(prepared, **{"training.steps": 5, "optimizer.lr": 0.1}).config.optimizer.lr == 0.1
+    assert (made.config.optimizer.lr, made.config.optimizer.encoder_lr) == (0.02, 5e-4)
+    assert plan(prepared, **{"training.steps": 5, "optimizer.encoder_lr": 0.1}).config.optimizer.encoder_lr == 0.1
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "file"])
+def test_an_encoder_that_the_user_chose_is_fine_tuned(prepared, weights):
+    changes = {"training.steps": 5, "network.encoder": "resnet18"}
+    trained = plan(prepared, **changes, **{"network.encoder_weights": weights}).config
+    assert (trained.optimizer.encoder_lr, trained.network.base_channels) == (5e-4, 32)
+    fresh = plan(prepared, **changes).config
+    assert (fresh.optimizer.encoder_lr, fresh.network.base_channels) == (None, None)
+    fcn = plan(prepared, **changes, **{"network.encoder_weights": weights, "network.name": "fcn"}).config
+    assert (fcn.optimizer.encoder_lr, fcn.network.base_channels) == (5e-4, None)
+    for choice in ({"network.skips": "add"}, {"network.upsampling": "switches", "network.encoder": "vgg11"}):
+        config = plan(prepared, **{**changes, "network.encoder_weights": weights, **choice}).config
+        assert config.network.base_channels is None  # both need the channels of the encoder's maps
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,13 @@ MAX_SLOWDOWN = 2.0
 to 1.6 times as many operations per second."""
 
 PRETRAINED_LR_FACTOR = 0.25
-"""Factor on the peak learning rate for pretrained weights; by custom, not measured here."""
+"""Factor on the peak learning rate for the weights of another model; by custom, not measured here."""
+
+ENCODER_LR = 5e-4
+"""Peak learning rate of an encoder with pretrained weights (benchmarks/LOG.md)."""
+
+DECODER_CHANNELS = 32
+"""Channels of the finest map of a decoder on an encoder that the user chose."""
 
 NETWORK_KEYS = frozenset(
     f"network.{key}"
@@ -181,12 +187,20 @@ class Planner:
         name = self.config.optimizer.name
         self.choose({"optimizer.lr": (LEARNING_RATES[name], f"a good peak for {name}")})
         if self.config.training.init_from:
-            self.lower_learning_rate()
+            lr = PRETRAINED_LR_FACTOR * self.config.optimizer.lr
+            self.choose({"optimizer.lr": (lr, "a quarter of the usual peak, to preserve the pretrained weights")})
+        network = self.config.network
+        if network.encoder_weights != "none":
+            self.choose_fine_tuning()
+            is_free = network.skips in (None, "concat") and network.upsampling != "switches"
+            if network.name == "unet" and is_free:
+                self.choose(
+                    {"network.base_channels": (DECODER_CHANNELS, "a decoder that can be wider than the encoder")}
+                )
 
-    def lower_learning_rate(self) -> None:
-        """Lower the peak for pretrained weights."""
-        lr = PRETRAINED_LR_FACTOR * self.config.optimizer.lr
-        self.choose({"optimizer.lr": (lr, "a quarter of the usual peak, to preserve the pretrained weights")})
+    def choose_fine_tuning(self) -> None:
+        """Choose the learning rate of an encoder with pretrained weights."""
+        self.choose({"optimizer.encoder_lr": (ENCODER_LR, "AdamW at this rate preserves the pretrained weights")})
 
     def list_candidates(self) -> Sequence[NetworkCandidate]:
         """Return the networks to choose from. Only the U-Net has sizes; other networks are used as published."""
@@ -227,7 +241,7 @@ class Planner:
         if candidate.encoder:
             weights_reason = f"{candidate.source}; --weights none for random weights"
             self.choose({"network.encoder_weights": ("imagenet", weights_reason)})
-            self.lower_learning_rate()
+            self.choose_fine_tuning()
             return
         channels, num_classes = self.fingerprint.channels, len(self.fingerprint.class_pixels)
         network = build_meta_segmenter(self.config.network, channels, num_classes).network
