@@ -3,12 +3,13 @@
     python benchmarks/resolution.py --data streets --name streets
     python benchmarks/resolution.py --data path/to/camvid --name camvid --steps 3000 --size 256 256
 
-One dataset, and for every network the same steps, batches, optimizer and seed: FCN-32s, 16s and 8s; SegNet with each
-upsampling; U-Net with each kind of skip connection. Each is scored on the test images: mean IoU, boundary F1, mean IoU
-within bands around the true borders, and the share of found objects by size. For U-Net also the gradient norm of the
-first convolution over the first 200 steps, and its share in the norm of the whole gradient (which does not grow with
-the loss), with and without batch normalization, averaged over seeds. The encoder of the FCNs is a ResNet-18 from
-scratch, because VGG's fc6 and fc7 would add 119 million weights that a short run cannot train.
+One dataset, and for every network the same images in the same order, the same steps, optimizer and seeds, and about
+the same number of parameters: FCN-32s, 16s and 8s; SegNet with each upsampling; U-Net with each kind of skip
+connection. Each is scored on the test images: IoU of each class, boundary F1, mean IoU within bands around the true
+borders, and the share of found objects by size; means over the seeds, with the least and the greatest. For U-Net also
+the gradient norm of the first convolution over the first 200 steps, and its share in the norm of the whole gradient
+(which does not grow with the loss), with and without batch normalization. The encoder of the FCNs is SegNet's, VGG16
+with batch normalization, but wider, because they have no decoder: 11 channels for SegNet's 8.
 
 Finished parts are kept in the work folder; the same command continues after a stop.
 """
@@ -18,6 +19,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ from pixelwise.devices import Precision, choose_device, choose_precision
 from pixelwise.evaluation.evaluate import score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
+from pixelwise.networks import FCN
+from pixelwise.networks.backbones import VGG_CHANNELS, build_vgg_layers
+from pixelwise.networks.encoders import ChainEncoder
 from pixelwise.planning.prepare_data import TrainingData, prepare_data
 from pixelwise.training.trainer import Trainer
 
@@ -54,7 +59,7 @@ OBJECTS = ("cyclist", "bicyclist", "pedestrian", "pole", "signsymbol", "car", "c
 UPSAMPLINGS = ("switches", "nearest", "bed_of_nails", "bilinear", "transposed")
 SKIPS = ("none", "add", "concat")
 NETWORKS: Mapping[str, Mapping[str, str]] = {
-    **{f"fcn-{s}s": {"network.name": f"fcn-{s}s", "network.encoder": "resnet18"} for s in (32, 16, 8)},
+    **{f"fcn-{s}s": {"network.name": f"resolution:build_fcn_{s}s"} for s in (32, 16, 8)},
     **{f"segnet-{way}": {"network.name": "segnet", "network.upsampling": way} for way in UPSAMPLINGS},
     **{f"unet-{use}": {"network.name": "unet", "network.skips": use} for use in SKIPS},
 }
@@ -74,18 +79,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128), help="size of samples and of synthetic images")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--width", type=int, default=8, help="finest channels of SegNet and U-Net")
     parser.add_argument(
         "--images", type=int, nargs=2, default=(400, 100), help="number of synthetic training and test images"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each network")
     parser.add_argument("--gradient-seeds", type=int, default=3, help="number of runs per curve of gradient norms")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, help="work folder; default: runs/resolution-NAME")
     parser.add_argument("--figures", type=Path, default=HERE.parent / "docs")
     arguments = parser.parse_args()
     work = arguments.work or Path("runs") / f"resolution-{arguments.name}"
-    settings = {key: getattr(arguments, key) for key in ("steps", "size", "batch", "width", "images", "seed")}
+    settings = {key: getattr(arguments, key) for key in ("steps", "size", "batch", "images")}
     settings = {"data": Path(arguments.data).name, **settings}
     require_same(work / "settings.json", settings)
     device = choose_device(arguments.device)
@@ -96,8 +100,10 @@ def main() -> None:
         device=device,
         work=work,
     )
-    results = {key: comparison.network(key) for key in NETWORKS}
-    gradients = comparison.gradients(range(arguments.seed, arguments.seed + arguments.gradient_seeds))
+    # Seed by seed, so that a run that is stopped has compared all networks.
+    runs = [{key: comparison.network(key, seed) for key in NETWORKS} for seed in range(arguments.seeds)]
+    results = {key: summarize([run[key] for run in runs]) for key in NETWORKS}
+    gradients = comparison.gradients(range(arguments.gradient_seeds))
     values = {
         "settings": settings,
         "config": comparison.config.to_dict(),
@@ -105,6 +111,7 @@ def main() -> None:
         "gradients": {key: {skips: summary(runs) for skips, runs in found.items()} for key, found in gradients.items()},
     }
     write_result(HERE / "results" / f"resolution-{arguments.name}.json", values)
+    print_tables(results)
     stem = arguments.figures / f"resolution-{arguments.name}"
     save(draw_borders(results), stem, "fcn")
     save(draw_upsamplings(results), stem, "segnet")
@@ -145,10 +152,27 @@ def base_config(settings: Mapping[str, Any], precision: Precision) -> Config:
             "training.precision": precision,
             "training.batch_size": settings["batch"],
             "training.steps": settings["steps"],
-            "training.seed": settings["seed"],
-            "network.base_channels": settings["width"],
         }
     )
+
+
+# ---------------------------------------------------------------- networks
+
+WIDTH, FCN_WIDTH = 8, 11
+"""Channels of the first convolutions: SegNet then has 0.46 million parameters, U-Net 0.44 to 0.49, FCN 0.44."""
+
+
+def build_fcn(in_channels: int, num_classes: int, stride: int) -> FCN:
+    """Return an FCN on the 13 convolutions of VGG16 with batch normalization, narrowed, without fc6 and fc7."""
+    channels = [width * FCN_WIDTH // VGG_CHANNELS[0] for width in VGG_CHANNELS]
+    layers = build_vgg_layers(in_channels, channels=channels, batch_norm=True)
+    encoder = ChainEncoder(dict(layers.named_children()), taps="pools")
+    return FCN(in_channels, num_classes, encoder=encoder, stride=stride)
+
+
+build_fcn_32s = partial(build_fcn, stride=32)
+build_fcn_16s = partial(build_fcn, stride=16)
+build_fcn_8s = partial(build_fcn, stride=8)
 
 
 # ---------------------------------------------------------------- measures
@@ -247,17 +271,19 @@ class Comparison:
         """Return the samples to score; train and val come from the prepared dataset."""
         return self.prepared.splits["test"] or self.prepared.splits["val"]
 
-    def network(self, key: str) -> dict[str, Any]:
-        """Return the scores of a network; its label map of the scene is stored next to them."""
-        path = self.work / f"{key}.json"
+    def network(self, key: str, seed: int) -> dict[str, Any]:
+        """Return the scores of one run; the label map of the scene is stored next to them."""
+        path = self.work / f"{key}-{seed}.json"
         if not path.exists():
-            trainer, _ = train(self.prepared, self.config_of(NETWORKS[key]), self.device)
+            trainer, _ = train(self.prepared, self.config_of({**NETWORKS[key], "training.seed": seed}), self.device)
             predictor = trainer.predictor("fp32")
             values = {"parameters": sum(p.numel() for p in trainer.model.parameters()), **self.score(predictor)}
             image = self.prepared.dataset.read_image(self.scene())
             write_png(path.with_suffix(".png"), predictor.predict(image).labels)
             path.write_text(json.dumps(values), encoding="utf-8")
-            print(f"{key}: mean IoU {values['mean_iou']:.3f}, boundary F1 {values['boundary_f1']:.3f}", flush=True)
+            print(
+                f"{path.stem}: mean IoU {values['mean_iou']:.3f}, boundary F1 {values['boundary_f1']:.3f}", flush=True
+            )
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def gradients(self, seeds: range) -> Gradients:
@@ -276,9 +302,9 @@ class Comparison:
         return {key: {skips: np.array(runs) for skips, runs in rows.items()} for key, rows in found.items()}
 
     def config_of(self, changes: Mapping[str, Any]) -> Config:
-        """Return the common config with a network; FCN's width is that of its encoder."""
-        fcn = changes["network.name"].startswith("fcn")
-        return self.config.replace({**changes, **({"network.base_channels": None} if fcn else {})})
+        """Return the common config with a network."""
+        is_fcn = changes["network.name"].startswith("resolution:")
+        return self.config.replace({**changes, **({} if is_fcn else {"network.base_channels": WIDTH})})
 
     def score(self, predictor: Predictor) -> dict[str, Any]:
         classes = self.prepared.classes
@@ -332,6 +358,40 @@ def summary(runs: Floats) -> dict[str, Any]:
     }
 
 
+def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means of the numbers of several runs, and the scores of each."""
+    by_seed = [{key: run[key] for key in ("mean_iou", "global_accuracy", "boundary_f1", "iou")} for run in runs]
+    return {**average(runs), "by_seed": by_seed}
+
+
+def average(values: Sequence[Any]) -> Any:
+    """Return the mean of numbers, key by key for dictionaries; undefined values (None) are left out."""
+    if isinstance(values[0], dict):
+        return {key: average([value[key] for value in values]) for key in values[0]}
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def print_tables(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the scores and the IoU of each class in Markdown, as means over seeds with the least and the greatest."""
+    names = list(next(iter(results.values()))["iou"])
+    print("\n| | Parameters | Mean IoU | Within 4 px of a border | Boundary F1 | Objects of 64 to 255 px found |")
+    print("|---|---|---|---|---|---|")
+    for key, scores in results.items():
+        spans = [spread([run[score] for run in scores["by_seed"]]) for score in ("mean_iou", "boundary_f1")]
+        found = scores["objects"]["all"]["64-255"]["recall"]
+        cells = [f"{scores['parameters'] / 1e6:.2f} M", spans[0], f"{scores['mean_iou_in_band']['4']:.3f}", spans[1]]
+        print(f"| {key} | {' | '.join(cells)} | {'-' if found is None else f'{found:.0%}'} |")
+    print(f"\n| | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for key, scores in results.items():
+        print(f"| {key} | {' | '.join(f'{iou:.2f}' for iou in scores['iou'].values())} |")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean with the least and the greatest value."""
+    return f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+
+
 def geometric_mean(values: Floats) -> Floats:
     """Return the geometric mean over the first axis."""
     mean: Floats = np.exp(np.log(np.maximum(values, 1e-12)).mean(0))
@@ -353,7 +413,7 @@ def save(figure: Figure, stem: Path, part: str) -> None:
 
 def draw_borders(networks: Mapping[str, Any]) -> Figure:
     """Draw FCN with three strides of the finest scores."""
-    figure = Figure(figsize=(6.4, 3.8), format="constrained")
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for color, key in zip(COLORS, ("fcn-32s", "fcn-16s", "fcn-8s"), strict=False):
         plot_bands(axes, networks[key], key.upper().replace("S", "s"), color)
@@ -383,7 +443,7 @@ def finish(axes: Axes, title: str) -> None:
 
 def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
     """Draw boundary F1 and the share of found objects for SegNet, small objects first."""
-    figure = Figure(figsize=(9, 3.8), format="constrained")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     found = {way: networks[f"segnet-{way}"] for way in UPSAMPLINGS}
     bars = left.bar(range(len(found)), [scores["boundary_f1"] for scores in found.values()], color=COLORS)
@@ -408,7 +468,7 @@ def draw_upsamplings(networks: Mapping[str, Any]) -> Figure:
 
 def draw_skips(networks: Mapping[str, Any], gradients: Gradients) -> Figure:
     """Draw the effect of skip connections on U-Net near borders and on its gradient."""
-    figure = Figure(figsize=(13, 6), format="constrained")
+    figure = Figure(figsize=(13, 6), layout="constrained")
     axes = figure.subplot_mosaic([["bands", "none 0", "batch 0"], ["bands", "none 1", "batch 1"]])
     for color, skips in zip(COLORS, SKIPS, strict=False):
         plot_bands(axes["bands"], networks[f"unet-{skips}"], f"skips {skips}", color)
@@ -447,7 +507,7 @@ def draw_scene(networks: Mapping[str, Any], comparison: Comparison) -> Figure:
         *pictures[3:],
     ]
     height = 12 / 4 * labels.shape[0] / labels.shape[1]
-    figure = Figure(figsize=(12, 2 * height + 1.2), format="constrained")
+    figure = Figure(figsize=(12, 2 * height + 1.2), layout="constrained")
     for axes, (title, picture) in zip(figure.subplots(2, 4).flat, pictures, strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set_title(title, fontsize=11)
@@ -463,7 +523,7 @@ def scene_pictures(networks: Mapping[str, Any], comparison: Comparison) -> Itera
     titles = {"fcn": "FCN-", "segnet": "SegNet, ", "unet": "U-Net, skips "}
     for key in SCENE:
         kind, _, choice = key.partition("-")
-        labels = read_mask(comparison.work / f"{key}.png")
+        labels = read_mask(comparison.work / f"{key}-0.png")
         picture = colorize_labels(labels, comparison.prepared.classes)
         yield f"{titles[kind]}{choice} (mean IoU {networks[key]['mean_iou']:.2f})", picture
 
