@@ -277,7 +277,7 @@ def _clear_demo(folder: Path, manifest: OutputManifest, *, overwrite: bool) -> N
     states = {path: manifest.find_state(path) for path in images} | {
         path: predictions.find_state(path) for path in labels
     }
-    # The data and the predictions of the new demo must not be mixed with files of the user, whatever `overwrite` says.
+    # The data and the predictions of the new demo must not be mixed with files of the user, even with `overwrite`.
     if foreign := next((path for path, (state, _) in states.items() if state == "foreign"), None):
         raise InvalidArgumentError(
             f"{foreign} is in the folder of an earlier demo, but Pixelwise did not write it. Move it, or choose "
