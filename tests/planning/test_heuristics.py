@@ -8,6 +8,7 @@ from pixelwise.planning.heuristics import (
     RARE_POWER,
     choose_augmentation,
     choose_cache,
+    choose_fine_tuning_loss,
     choose_loss,
     choose_samples,
     compute_crop,
@@ -90,3 +91,12 @@ def test_regions_in_words(seen):
     assert describe_lengths((None,)) == "no objects were sampled"
     fine = dataclasses.replace(seen, components=(LONG, None, SHORT), border_share=0.124)
     assert describe_details(fine) == "the thinnest class is 3 pixels thick, 12% of the pixels are on borders"
+
+
+@pytest.mark.parametrize(("pixels", "weighted"), [((900, 100), False), ((991, 9), True), ((999, 1, 0), True)])
+def test_fine_tuning_weights_rare_classes(seen, pixels, weighted):
+    choices = choose_fine_tuning_loss(dataclasses.replace(seen, class_pixels=pixels))
+    assert bool(choices) == weighted
+    if weighted:
+        assert choices["loss.class_weights"][0] == "median_frequency"
+        assert choices["loss.class_weight_power"][0] == 0.5

