@@ -27,8 +27,10 @@ RARE_POWER = 0.25
 """Exponent of the median-frequency weights, as measured there."""
 
 FINE_TUNING_RARE_FRACTION = 0.01
+"""`RARE_FRACTION` of a network with pretrained weights (benchmarks/LOG.md)."""
+
 FINE_TUNING_RARE_POWER = 0.5
-"""The same for an encoder with pretrained weights (benchmarks/LOG.md)."""
+"""`RARE_POWER` of a network with pretrained weights."""
 
 LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 

@@ -59,7 +59,7 @@ TARGET_STEPS = 1000
 """Optimizer steps that a run should have before its samples grow beyond `MIN_CROP_PIXELS`, and then its network."""
 
 FINE_TUNING_STEPS = 400
-"""The same with pretrained weights, which need fewer steps and more context (benchmarks/LOG.md)."""
+"""`TARGET_STEPS` with pretrained weights, which need fewer steps and more context (benchmarks/LOG.md)."""
 
 MIN_STEPS = 300
 """Optimizer steps that a run should have before its batches have more than one image."""
