@@ -48,6 +48,7 @@ _NETWORKS = (
     *("fcn-basic-no-addition-no-dim-reduction", "bayesian-segnet", "bayesian-segnet-basic", "fcn", "fcn-32s"),
     *("fcn-16s", "fcn-8s", "fcn-paper", "fcn-alexnet"),
 )
+"""The names of `FORMATS` and `NETWORKS`, which are defined in layers above this one. A test compares them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,7 @@ def find_name(kind: str, name: Name, choices: Iterable[str]) -> Name:
     alike = [choice for choice in known if simplify_name(choice) == simplify_name(name)]
     if len(alike) > 1:
         raise InvalidArgumentError(
-            f"{kind} {name!r} can be {' or '.join(map(repr, alike))}. Write one of them exactly."
+            f"The {kind} {name!r} can be {' or '.join(map(repr, alike))}. Write one of them exactly."
         )
     if not alike:
         raise unknown_name(kind, name, known)

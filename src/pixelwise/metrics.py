@@ -542,7 +542,10 @@ def _find_threshold_bin(threshold: float) -> npt.NDArray[np.intp]:
 
 
 def _find_bins(margins: Margins) -> npt.NDArray[np.intp]:
-    """Return the bin of each margin; the bits of floats, with the sign as the last one to count, are in their order."""
+    """Return the bin of each margin.
+
+    The bits of positive floats sort like the floats, and those of negative ones in reverse, so these are inverted.
+    """
     bits = (margins.astype(np.float32) + np.float32(0)).view(np.uint32)  # -0 becomes 0
     ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     bins: npt.NDArray[np.intp] = (ordered >> np.uint32(_BIN_SHIFT)).astype(np.intp)

@@ -52,6 +52,8 @@ def check(
 ) -> "CheckReport":
     """Report problems in a dataset and how to fix them.
 
+    The files are also written if the dataset cannot be read. The error is then the finding `unreadable_dataset`.
+
     Args:
         data: Dataset folder, or several. Every image and mask in it is read.
         format: Dataset format; None: detected.
@@ -61,8 +63,6 @@ def check(
         json_path: JSON file to write with the report.
         html_path: HTML page to write, with pictures of the problems and of random samples.
         overwrite: Replace these files also if another request, or the user, wrote them.
-
-    Both files are also written if the dataset cannot be read: the error is their finding `unreadable_dataset`.
 
     Returns:
         The findings, errors first, and the number of images per split.

@@ -139,8 +139,8 @@ def evaluate(
         choose_threshold: For models of two classes, also find the threshold with the best "dice" (F1) or "youden"
             (sensitivity + specificity - 1), on the split "val" unless `split` names another. Nothing else changes; give
             the threshold to `predict`.
-        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
-        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+        format: Dataset format; None: the one of the model's run if this is its dataset, else detected.
+        masks: Folder of the masks, next to the images; None: the one of the model's run if this is its dataset, else
             as in `dataset.yaml`, or detected.
         json_path: JSON file to write with the scores.
         html_path: HTML page to write: a verdict, the scores, and all images with their predictions.
@@ -185,7 +185,7 @@ def evaluate(
     chosen, samples = choose_split(dataset, to_path(model), split)
     if choose_threshold and chosen == "test":
         logger.warning(
-            "The threshold is chosen on the test split, so scores there with it are too high. Use --split val."
+            "The threshold is chosen on the test split, so its scores on that split are too high. Use --split val."
         )
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
@@ -384,8 +384,8 @@ def quantize(
         data: Dataset with a training and a validation split and the classes of the model.
         output: File to write; None: `model.int8.onnx` next to the model file, where the other commands look for it.
         max_iou_drop: Percentage points of mean IoU that int8 may lose, from 0 to 100.
-        format: Dataset format; None: for the dataset of the model's run as in its config, else detected.
-        masks: Folder of the masks, next to the images; None: for the dataset of the model's run as in its config, else
+        format: Dataset format; None: the one of the model's run if this is its dataset, else detected.
+        masks: Folder of the masks, next to the images; None: the one of the model's run if this is its dataset, else
             as in `dataset.yaml`, or detected.
         overwrite: Replace the file also if it was written for another model or by the user.
 

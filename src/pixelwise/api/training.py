@@ -283,7 +283,6 @@ def _clear_demo(folder: Path, manifest: OutputManifest, *, overwrite: bool) -> N
             f"{foreign} is in the folder of an earlier demo, but Pixelwise did not write it. Move it, or choose "
             f"another folder with -o."
         )
-    states = {path: (state, "") for path, (state, _) in states.items()}
     if not (folder / _DEMO_UNFINISHED).exists():  # else a demo was interrupted before the run was recorded
         states |= {path: manifest.find_state(path) for path in runs}
     require_replaceable({path: state for path, state in states.items() if state[0] != "other"}, overwrite=overwrite)

@@ -2,8 +2,8 @@
 
 Borders are simplified as one planar graph. Its nodes, where three or more borders meet, stay. A border between two
 nodes is simplified once, for the regions on both sides, so neighbors have no gap and no overlap. A border may turn at
-the corners of pixels and in the middle of its straight edges: the line through the middles of a staircase is on neither
-side of it. A point is removed only if
+the corners of pixels and in the middle of its straight edges. A staircase thus becomes the line through the middles of
+its steps, which favors neither region. A point is removed only if
 
 - every point that was removed between its two neighbors is within the distance of the new edge, so the Hausdorff
   distance between a border and its simplified form is at most that distance, and
@@ -181,8 +181,8 @@ def _link(ys: Array, xs: Array, right: Array, down: Array) -> tuple[list[list[in
     rows: list[list[int]] = [[] for _ in ys]
     columns: list[list[int]] = [[] for _ in ys]
     by_column = np.lexsort((ys, xs))
-    for links, order, goes_on in ((rows, np.arange(len(ys)), right[ys, xs]), (columns, by_column, down[ys, xs])):
-        starts = np.flatnonzero(goes_on[order])  # the border goes straight on to the next corner of the row or column
+    for links, order, continues in ((rows, np.arange(len(ys)), right[ys, xs]), (columns, by_column, down[ys, xs])):
+        starts = np.flatnonzero(continues[order])  # the border goes straight on to the next corner of the row or column
         for one, other in zip(order[starts].tolist(), order[starts + 1].tolist(), strict=True):
             links[one].append(other)
             links[other].append(one)

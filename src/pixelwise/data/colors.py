@@ -144,8 +144,8 @@ def _list_candidates(lightness: tuple[float, float], min_chroma: float) -> tuple
     """Return the colors of a grid within a range of lightness, without grays."""
     grid = list(itertools.product((*range(0, 250, 20), 255), repeat=3))
     lab = to_oklab(grid)
-    is_light = (lab[:, 0] >= lightness[0]) & (lab[:, 0] <= lightness[1])
-    return tuple(itertools.compress(grid, is_light & (np.hypot(lab[:, 1], lab[:, 2]) >= min_chroma)))
+    is_in_range = (lab[:, 0] >= lightness[0]) & (lab[:, 0] <= lightness[1])
+    return tuple(itertools.compress(grid, is_in_range & (np.hypot(lab[:, 1], lab[:, 2]) >= min_chroma)))
 
 
 def _iterate_distinct_colors(taken: tuple[Color, ...]) -> Iterator[Color]:

@@ -33,9 +33,10 @@ class SoftConfusion(NamedTuple):
 def prepare_labels(
     logits: Tensor, labels: Tensor, ignore_index: int, class_weights: Tensor | None, pixel_weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the labels as int64, whether each pixel counts, and its weight, all (B, H, W); 0 for ignored pixels.
+    """Return the labels as int64, whether each pixel counts, and the weight of each pixel.
 
-    A GPU would have to be waited for to see a label out of range, so that only the CPU checks the values.
+    All three are (B, H, W). Ignored pixels have label 0 and weight 0. Labels out of range are found on the CPU only:
+    on a GPU the check would wait for all earlier work.
 
     Raises:
         InvalidArgumentError: The four tensors do not match, `logits` are not floating point, `labels` are not integers,

@@ -318,4 +318,4 @@ def _check_factory(dtype: torch.dtype, device: torch.device | None) -> None:
     if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         raise InvalidArgumentError(f"dtype is {describe_value(dtype)}, but must be a floating-point torch.dtype.")
     if device is not None and not isinstance(device, torch.device):
-        raise InvalidArgumentError(f"Device is {describe_value(device)}, but must be a torch.device.")
+        raise InvalidArgumentError(f"device is {describe_value(device)}, but must be a torch.device.")

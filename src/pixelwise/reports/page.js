@@ -4,7 +4,7 @@
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, column) => {
-    if (!head.textContent.trim() || head.dataset.unsorted !== undefined) return;
+    if (!head.textContent.trim()) return;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
@@ -14,7 +14,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const rows = [...body.rows];
       const isText = rows.some((row) => row.cells[column].dataset.text !== undefined);
       const now = head.getAttribute("aria-sort");
-      const direction = now === "ascending" || (now === "none" && !isText && head.dataset.first === "descending") ? -1 : 1;
+      const direction = now === "ascending" ? -1 : 1;
       const read = (row) => {
         const value = row.cells[column].dataset.value;
         return isText ? row.cells[column].dataset.text : value === "" ? NaN : Number(value);

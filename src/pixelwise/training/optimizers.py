@@ -56,9 +56,8 @@ def build_optimizer(
     if is_muon:
         return Muon(groups, config, torch.bfloat16 if precision == "bf16" else torch.float32)
     if config.name == "sgd":
-        fused = not any(
-            is_sharded(p) for group in groups for p in group["params"]
-        )  # PyTorch 2.14 has no fused SGD of sharded tensors
+        # PyTorch 2.14 has no fused SGD of sharded tensors.
+        fused = not any(is_sharded(parameter) for group in groups for parameter in group["params"])
         return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=fused)
     return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.99), fused=True)
 

@@ -178,8 +178,7 @@ def require_finite(pixels: Array) -> None:
         raise DataError(
             f"The image contains {np.count_nonzero(~finite)} NaN or infinite values. If they mark missing data, write "
             f"'nodata: {format_values(np.unique(pixels[~finite]).tolist())}' into dataset.yaml (create it if there is "
-            f"none) before training. "
-            f"Otherwise repair the image."
+            f"none) before training. Otherwise repair the image."
         )
 
 

@@ -327,8 +327,7 @@ def _group_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[Sample, s
     except re.error as error:
         raise InvalidArgumentError(
             f"--group-by {pattern!r} is not a valid regular expression ({describe_cause(error)}). Expected a pattern "
-            f"such "
-            f"as 'patient(\\d+)', or FILE.csv:COLUMN."
+            "such as 'patient(\\d+)', or FILE.csv:COLUMN."
         ) from error
     matches = {sample: compiled.search(sample.name) for sample in samples}
     groups = {s: (m[1] or "" if compiled.groups else m[0]) if m else "" for s, m in matches.items()}

@@ -104,8 +104,7 @@ class LabeledVideo:
         except self.av.FFmpegError as error:
             raise PathAccessError(
                 f"The labeled video cannot be written ({describe_cause(error)}). Free disk space, or save other "
-                f"outputs "
-                f"than the overlay."
+                "outputs than the overlay."
             ) from error
 
     def _add_stream(self, picture: Any, frame: VideoFrame) -> Any:
