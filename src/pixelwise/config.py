@@ -61,6 +61,9 @@ class DataConfig:
     """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
     crop_size: tuple[int, int] = (256, 256)
     """Height and width of a training sample, in pixels of the (scaled) image."""
+    rare_class_fraction: Fraction = 0.0
+    """Fraction of the training samples that are drawn for a class, the rarer the more often, and cropped around one of
+    its pixels; the others are drawn uniformly."""
     val_fraction: OpenFraction = 0.2
     """Fraction of the training images to validate on if the dataset has no val split."""
     split_by: Literal["auto", "image", "block"] = "auto"

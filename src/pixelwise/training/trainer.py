@@ -13,6 +13,7 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, SampleCache
+from pixelwise.data.rare_classes import RareClassDraw
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
@@ -50,6 +51,7 @@ class Trainer:
         splits: samples of each split.
         spec: description of the model, as stored in its file.
         class_weights: weight of each class in the loss; None: 1.
+        rare_classes: draws some samples for rare classes; None: all are drawn uniformly.
         device: device to train on.
         world: the processes that train together, each on its part of every batch.
         initial_weights: state dict of the network; None: random weights.
@@ -63,6 +65,7 @@ class Trainer:
         spec: ModelSpec,
         *,
         class_weights: tuple[float, ...] | None = None,
+        rare_classes: RareClassDraw | None = None,
         device: torch.device,
         world: World = SINGLE_PROCESS,
         initial_weights: Mapping[str, Tensor] | None = None,
@@ -111,6 +114,7 @@ class Trainer:
             seed=config.training.seed,
             rank=world.rank,
             world_size=world.size,
+            rare_classes=rare_classes,
             augment=load_import_path(augment, "augmentation.function") if augment else None,
             compute_pixel_weights=self._make_border_weights() if config.loss.border_weight else None,
             pin_memory=device.type == "cuda",
