@@ -1,6 +1,6 @@
 """Write the packaged ImageNet weights of EfficientNet-Lite0 with timm's names, for other programs.
 
-    python benchmarks/lite0_weights.py lite0.safetensors
+python benchmarks/lite0_weights.py lite0.safetensors
 """
 
 import argparse
