@@ -16,7 +16,14 @@ from pixelwise.data.loader import Batch, Batches, SampleCache
 from pixelwise.data.rare_classes import RareClassDraw
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
-from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
+from pixelwise.devices import (
+    Precision,
+    are_threads_chosen_by_user,
+    get_random_state,
+    keep_freed_memory,
+    set_random_state,
+    use_threads,
+)
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.import_paths import load_import_path
 from pixelwise.inference.predictor import Predictor, make_predictor
@@ -30,6 +37,7 @@ from pixelwise.networks.stages import (
     get_encoder_stages,
     get_first_stages,
 )
+from pixelwise.networks.summary import count_gflops
 from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
 from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like
@@ -38,6 +46,11 @@ from pixelwise.training.optimizers import AveragedWeights, build_optimizer, comp
 
 PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
 """Names of the parts of a step in a profile."""
+
+MIN_GFLOPS = 4.0
+"""Smallest forward pass that is divided among threads. Below, a second thread gains at most a tenth. Where another
+program takes a core from one of them, the threads lose most of their speed, because they wait for each other hundreds
+of times a step (`benchmarks/busy.py`)."""
 
 
 class Trainer:
@@ -126,6 +139,21 @@ class Trainer:
         """The validation samples to score."""
         return draw_val_samples(self.config, self.splits)
 
+    @cached_property
+    def num_threads(self) -> int:
+        """The threads of a step on the CPU.
+
+        They depend on the config and on the processors, not on the load: sums over more threads round differently, and
+        a run must be repeatable.
+        """
+        threads, config = torch.get_num_threads(), self.config
+        if threads == 1 or self.device.type != "cpu" or self.world.size > 1 or are_threads_chosen_by_user():
+            return threads
+        part = -(-config.training.batch_size // config.training.gradient_accumulation_steps)
+        return (
+            threads if count_gflops(self.model, (part, self.spec.channels, *config.data.crop_size)) >= MIN_GFLOPS else 1
+        )
+
     def _make_border_weights(self) -> Callable[[Array], Array]:
         """Return U-Net's border weights as a function of a label map."""
         loss, class_weights = self.config.loss, self.arguments["class_weights"]
@@ -156,7 +184,7 @@ class Trainer:
             module.eval()  # batch statistics do not change either
         set_learning_rate(self.optimizer, config.optimizer.lr * compute_lr_factor(progress, config.schedule))
         self.optimizer.zero_grad()
-        with explain_lost_process(), explain_compile_errors():
+        with use_threads(self.num_threads), explain_lost_process(), explain_compile_errors():
             loss = accumulate_gradients(
                 self.wrapped_model,
                 batch.to(self.device).chunk(self.num_accumulation_steps),
@@ -165,7 +193,7 @@ class Trainer:
                 ignore_index=self.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
                 world=self.world,
             )
-        with record_function("optimizer"), explain_lost_process():
+        with use_threads(self.num_threads), record_function("optimizer"), explain_lost_process():
             if config.optimizer.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
             self.optimizer.step()
@@ -184,7 +212,7 @@ class Trainer:
     def update_average(self, step: int, progress_of_step: float) -> None:
         """Update the averaged weights after step `step`, which took `progress_of_step` of the run."""
         self._gathered = None
-        with record_function("averaged weights"):
+        with use_threads(self.num_threads), record_function("averaged weights"):
             self.average.update(self.model, step, progress_of_step)
 
     def state(self) -> dict[str, Any]:
