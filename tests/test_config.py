@@ -105,6 +105,7 @@ CONFIGS = st.builds(
         deterministic=st.booleans(),
         precision=st.sampled_from(["fp32", "bf16"]),
         num_evaluations=st.integers(1),
+        images_per_evaluation=st.none() | st.integers(1),
         early_stopping_patience=st.none() | st.integers(0),
         checkpoint_interval_seconds=numbers(0, 1e9),
     ),

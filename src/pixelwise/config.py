@@ -248,6 +248,9 @@ class TrainingConfig:
     """Numerical precision of the forward and backward pass; weights are always float32."""
     num_evaluations: Count = 5
     """Number of evaluations on the validation images, including the final one."""
+    images_per_evaluation: Count | None = None
+    """Number of validation images to score at each evaluation during the run, evenly spaced; None: all. The best model
+    is scored on all of them."""
     early_stopping_patience: Index | None = None
     """Number of evaluations without a new best mean IoU after which the run ends; None or 0: never."""
     checkpoint_interval_seconds: Positive = 60.0

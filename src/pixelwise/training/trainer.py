@@ -1,6 +1,6 @@
 """The trainer: the model, the optimizer, the data and one training step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -150,9 +150,13 @@ class Trainer:
         if threads == 1 or self.device.type != "cpu" or self.world.size > 1 or are_threads_chosen_by_user():
             return threads
         part = -(-config.training.batch_size // config.training.gradient_accumulation_steps)
-        return (
-            threads if count_gflops(self.model, (part, self.spec.channels, *config.data.crop_size)) >= MIN_GFLOPS else 1
-        )
+        gflops = count_gflops(self.model, (part, self.spec.channels, *config.data.crop_size))
+        return threads if gflops >= MIN_GFLOPS else 1
+
+    @cached_property
+    def evaluation_samples(self) -> list[Sample]:
+        """The validation samples to score at each evaluation during the run."""
+        return space_evenly(self.val_samples, self.config.training.images_per_evaluation)
 
     def _make_border_weights(self) -> Callable[[Array], Array]:
         """Return U-Net's border weights as a function of a label map."""
@@ -299,6 +303,13 @@ def draw_val_samples(config: Config, splits: Splits) -> list[Sample]:
     count = min(len(samples), limit or len(samples))
     chosen = np.random.default_rng([config.training.seed, 2]).choice(len(samples), count, replace=False)
     return [samples[i] for i in sorted(chosen)]
+
+
+def space_evenly(samples: Sequence[Sample], count: int | None) -> list[Sample]:
+    """Return at most `count` of the samples, evenly spaced; None: all."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    return [samples[i * len(samples) // count] for i in range(count)]
 
 
 def synchronize_batch_norm(model: Segmenter, device: torch.device) -> Segmenter:
