@@ -50,6 +50,9 @@ _NETWORKS = (
 )
 """The names of `FORMATS` and `NETWORKS`, which are defined in layers above this one. A test compares them."""
 
+DEFAULT_BUDGET_SECONDS = 1200.0
+"""Budget of a run if neither steps nor a budget are given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:

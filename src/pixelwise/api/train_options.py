@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from pixelwise.config import Config, NetworkConfig
+from pixelwise.config import DEFAULT_BUDGET_SECONDS, Config, NetworkConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.devices import choose_device, choose_precision
 from pixelwise.errors import ModelFileError, format_command
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.model_file import load_model
 from pixelwise.networks.registry import NETWORK_KEYS
-from pixelwise.planning.planner import DEFAULT_BUDGET_SECONDS, compute_steps_within, make_plan, measure_step
+from pixelwise.planning.planner import compute_steps_within, make_plan, measure_step
 from pixelwise.planning.prepare_data import TrainingData
 from pixelwise.progress import budget_start
 from pixelwise.training.cross_validation import CrossValidation

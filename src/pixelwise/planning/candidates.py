@@ -7,7 +7,6 @@ from typing import Any
 
 from pixelwise.config import Config
 from pixelwise.planning.fingerprint import Fingerprint
-from pixelwise.planning.pretrained_lookup import AvailableEncoder
 from pixelwise.shapes import Size
 
 
@@ -17,20 +16,14 @@ class NetworkCandidate:
 
     gflops: float
     """Operations of a forward pass for an image of 352x480 with 3 channels and 11 classes, in 10^9."""
-    base_channels: int | None = None
+    base_channels: int
     depth: int = 4
     max_channels: int = 512
     stem_stride: int = 1
-    encoder: str | None = None
-    """Encoder with ImageNet weights; None: the U-Net's own."""
-    source: str = ""
-    """Source of the encoder's weights, as text."""
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Return config keys and values; an encoder has no sizes to choose."""
-        if self.encoder:
-            return {"network.encoder": self.encoder, "network.encoder_weights": "imagenet"}
+        """Return config keys and values."""
         return {
             f"network.{name}": getattr(self, name) for name in ("base_channels", "depth", "max_channels", "stem_stride")
         }
@@ -42,8 +35,6 @@ class NetworkCandidate:
     @property
     def title(self) -> str:
         """Return a short description."""
-        if self.encoder:
-            return f"encoder {self.encoder}"
         return f"{self.base_channels} channels, depth {self.depth}, stem {self.stem_stride}"
 
 
@@ -56,8 +47,6 @@ CANDIDATES = (
 )
 """From small to large."""
 
-ENCODER_GFLOPS = {"resnet18": 30.0, "resnet34": 42.0}
-
 MIN_CELLS = 2
 """Smallest side of the coarsest feature map, so that a cell has neighbors."""
 
@@ -67,22 +56,11 @@ def suits_pretrained(fingerprint: Fingerprint) -> bool:
     return (fingerprint.channels, fingerprint.dtype) == (3, "uint8")
 
 
-def list_candidates(crop: Size, available: list[AvailableEncoder]) -> tuple[NetworkCandidate, ...]:
-    """Return the candidates from small to large. Pretrained encoders replace all but the smallest network."""
-    own = tuple(
+def list_candidates(crop: Size) -> tuple[NetworkCandidate, ...]:
+    """Return the candidates for a size of samples, from small to large."""
+    return tuple(
         dataclasses.replace(candidate, depth=compute_depth(crop, candidate.stem_stride)) for candidate in CANDIDATES
     )
-    if not available:
-        return own
-    pretrained = (
-        NetworkCandidate(
-            gflops=ENCODER_GFLOPS[entry.encoder.removeprefix("timm:")],
-            encoder=entry.encoder,
-            source=f"{entry.location}: {entry.name}",
-        )
-        for entry in available
-    )
-    return own[0], *pretrained
 
 
 def compute_depth(crop: Size, stem_stride: int, max_depth: int = 4) -> int:

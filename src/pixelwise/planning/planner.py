@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from pixelwise.config import Config
+from pixelwise.config import DEFAULT_BUDGET_SECONDS, Config
 from pixelwise.data.loader import prefetch
 from pixelwise.devices import Precision, synchronize
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks.geometry.network_geometry import trace_geometry
+from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS
 from pixelwise.planning.candidates import NetworkCandidate, list_candidates, suits_pretrained
 from pixelwise.planning.estimate import RunEstimate, TimeEstimate, format_epochs
 from pixelwise.planning.fingerprint import Fingerprint
@@ -41,16 +42,12 @@ from pixelwise.planning.memory_estimate import (
     measure_memory_budget,
 )
 from pixelwise.planning.prepare_data import TrainingData
-from pixelwise.planning.pretrained_lookup import AvailableEncoder, find_pretrained
 from pixelwise.progress import format_duration
 from pixelwise.shapes import Size, round_up
 from pixelwise.training.trainer import Trainer, draw_val_samples
 from pixelwise.training.validation import REPORT_SECONDS, SCORING_RESERVE, estimate_scoring_seconds
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BUDGET_SECONDS = 1200.0
-"""Budget if neither steps nor a budget are given."""
 
 MAX_EVALUATION_FRACTION = 0.08
 """Largest fraction of the budget that the final evaluation may use; larger validation sets are sampled."""
@@ -65,7 +62,11 @@ FINE_TUNING_STEPS = 400
 """`TARGET_STEPS` with pretrained weights, which need fewer steps and more context (benchmarks/LOG.md)."""
 
 MIN_STEPS = 300
-"""Optimizer steps that a run should have before its batches have more than one image."""
+"""Optimizer steps for which batches are halved."""
+
+MIN_BATCH_GAIN = 1.4
+"""Smallest factor on the number of steps for which a batch is halved. Where most of a step does not depend on the
+batch, half of the samples would be lost for few more steps."""
 
 USEFUL_STEPS = 100
 """Runs with fewer optimizer steps rarely give a useful model, and the user is warned."""
@@ -79,6 +80,13 @@ to 1.6 times as many operations per second."""
 PRETRAINED_LR_FACTOR = 0.25
 """Factor on the peak learning rate for the weights of another model; by custom, not measured here."""
 
+PRETRAINED_ENCODER = "tf_efficientnet_lite0"
+"""Encoder whose ImageNet weights are installed with Pixelwise."""
+
+MIN_FINE_TUNING_STEPS = 100
+"""Optimizer steps with the smallest samples below which a small network from scratch is better than
+`PRETRAINED_ENCODER` (benchmarks/LOG.md)."""
+
 ENCODER_LR = 5e-4
 """Peak learning rate of an encoder with pretrained weights (benchmarks/LOG.md)."""
 
@@ -89,7 +97,7 @@ NETWORK_KEYS = frozenset(
     f"network.{key}"
     for key in ("name", "base_channels", "depth", "max_channels", "stem_stride", "encoder", "encoder_weights")
 )
-"""If the user sets one of these keys, no pretrained encoder is looked for."""
+"""If the user sets one of these keys, `PRETRAINED_ENCODER` is not considered."""
 
 
 TIMING_FRACTION = 0.05
@@ -165,6 +173,7 @@ class Planner:
         self.choose(choose_augmentation(self.fingerprint))
         self.choose_optimizer()
         self.choose(choose_cache(self.fingerprint, measure_memory_budget(torch.device("cpu"))))
+        self.choose_encoder()
         candidates = self.fit_memory(self.list_candidates())
         if self.config.training.steps is not None:
             if candidates:
@@ -196,34 +205,56 @@ class Planner:
         if self.config.training.init_from:
             lr = PRETRAINED_LR_FACTOR * self.config.optimizer.lr
             self.choose({"optimizer.lr": (lr, "a quarter of the usual peak, to preserve the pretrained weights")})
-        network = self.config.network
-        if network.encoder_weights != "none":
+        if self.config.network.encoder_weights != "none":
             self.choose_fine_tuning()
-            is_free = network.skips in (None, "concat") and network.upsampling != "switches"
-            if network.name == "unet" and is_free:
-                self.choose(
-                    {"network.base_channels": (DECODER_CHANNELS, "a decoder that can be wider than the encoder")}
-                )
 
     def choose_fine_tuning(self) -> None:
-        """Choose the learning rate of an encoder with pretrained weights, and the class weights."""
+        """Choose learning rate, decoder and class weights for an encoder with pretrained weights."""
+        network = self.config.network
         self.choose({"optimizer.encoder_lr": (ENCODER_LR, "AdamW at this rate preserves the pretrained weights")})
         self.choose(choose_fine_tuning_loss(self.fingerprint))
+        if network.name == "unet" and network.skips in (None, "concat") and network.upsampling != "switches":
+            self.choose({"network.base_channels": (DECODER_CHANNELS, "a decoder that can be wider than the encoder")})
+
+    def choose_encoder(self) -> None:
+        """Take `PRETRAINED_ENCODER` if it suits the images and the budget, and the user chose no network."""
+        if self.fixed & NETWORK_KEYS or self.config.training.init_from:
+            return
+        source = PACKAGED_WEIGHTS[PRETRAINED_ENCODER]
+        keys = {"network.encoder": PRETRAINED_ENCODER, "network.encoder_weights": "imagenet"}
+        obstacle: str | None
+        if not suits_pretrained(self.fingerprint):
+            obstacle = "ImageNet weights need images with 3 channels of 8 bits"
+        elif not source.find():
+            obstacle = f"the package {source.distribution} is not installed"
+        else:
+            obstacle = self.explain_obstacle(self.config.replace(keys))
+        if obstacle:
+            self.choose({"network.encoder": (None, obstacle)})
+            return
+        reason = f"ImageNet weights, from the package {source.distribution}; --weights none for random weights"
+        self.choose({key: (value, reason) for key, value in keys.items()})
+        self.choose_fine_tuning()
+
+    def explain_obstacle(self, config: Config) -> str | None:
+        """Return why the budget or the memory does not suffice for a pretrained encoder; None if they do."""
+        steps = config.training.steps
+        if steps is None:
+            crop = config.data.crop_size if "data.crop_size" in self.fixed else self.shrink_crop(MIN_CROP_PIXELS)
+            config = config.replace({"data.crop_size": crop})
+            if self.estimate_peak(config) > self.memory.allowed:
+                return f"{config.network.encoder} does not fit into {format_gib(self.memory.allowed)} of memory"
+            steps = int(self.count_steps(config))
+        if steps >= MIN_FINE_TUNING_STEPS:
+            return None
+        return f"{steps} steps are too few for {config.network.encoder}; it needs {MIN_FINE_TUNING_STEPS}"
 
     def list_candidates(self) -> Sequence[NetworkCandidate]:
         """Return the networks to choose from. Only the U-Net has sizes; other networks are used as published."""
         network = self.config.network
         if network.name != "unet" or network.encoder or self.config.training.init_from:
             return ()
-        available: list[AvailableEncoder] = []
-        if not self.fixed & NETWORK_KEYS:
-            reason = "ImageNet weights need images with 3 channels of 8 bits"
-            if suits_pretrained(self.fingerprint):
-                available = find_pretrained()
-                names = ", ".join(entry.encoder for entry in available)
-                reason = f"{names} would be too slow or too large" if available else "no ImageNet weights are available"
-            self.choose({"network.encoder": (None, reason)})
-        return list_candidates(self.config.data.crop_size, available)
+        return list_candidates(self.config.data.crop_size)
 
     def fit_memory(self, candidates: Sequence[NetworkCandidate]) -> Sequence[NetworkCandidate]:
         """Reduce the samples until the smallest network fits into memory; return the candidates that fit."""
@@ -246,11 +277,6 @@ class Planner:
         """Choose a network, with a reason for each of its sizes."""
         reason += self.memory_note
         self.choose({key: (value, reason) for key, value in candidate.keys.items()})
-        if candidate.encoder:
-            weights_reason = f"{candidate.source}; --weights none for random weights"
-            self.choose({"network.encoder_weights": ("imagenet", weights_reason)})
-            self.choose_fine_tuning()
-            return
         channels, num_classes = self.fingerprint.channels, len(self.fingerprint.class_pixels)
         network = build_meta_segmenter(self.config.network, channels, num_classes).network
         field = max(trace_geometry(network, in_channels=channels).receptive_field)
@@ -268,7 +294,7 @@ class Planner:
     def choose_network_by_time(self, candidates: Sequence[NetworkCandidate]) -> None:
         """Choose the largest candidate that still sees enough images within the budget."""
         wanted = count_wanted_images(self.fingerprint)
-        chosen, reason = candidates[0], f"the smallest, because the budget is too short for {wanted} whole images"
+        chosen, reason = candidates[0], f"the smallest, because the budget does not allow {wanted} whole images"
         batch = self.config.training.batch_size
         is_whole = self.config.data.crop_size == self.largest_crop
         if is_whole and self.count_images_within(self.step_seconds / batch) >= wanted:
@@ -281,7 +307,8 @@ class Planner:
                 if self.count_images_within(seconds / batch) < wanted:
                     break
                 chosen, self.step_seconds = candidate, seconds
-        rate = f"{batch / self.step_seconds:.1f} images per second"
+        height, width = self.config.data.crop_size
+        rate = f"{batch / self.step_seconds:.1f} samples of {height}x{width} per second"
         logger.info(f"network: {chosen.title}: {rate}")
         self.choose_network(chosen, f"{reason}: {rate}")
 
@@ -311,25 +338,38 @@ class Planner:
         self.largest_crop = self.config.data.crop_size
         size = self.fingerprint.median_size
         least = self.largest_crop if "data.crop_size" in self.fixed else self.shrink_crop(MIN_CROP_PIXELS)
-        batch = self.config.training.batch_size
         trial = self.config.replace({"data.crop_size": least})
-        seconds = self.time_step(smallest.apply_to(trial, self.fixed) if smallest else trial, repeats=1)
-        images = TRAINING_FRACTION * compute_seconds_left(self.budget, self.started) / seconds * batch
-        if images < MIN_STEPS * batch:
-            reason = f"the budget allows about {images:.0f} samples, which make at least {MIN_STEPS} steps if possible"
-            self.choose({"training.batch_size": (max(1, int(images / MIN_STEPS)), reason)})
-            batch = self.config.training.batch_size
+        steps = self.choose_batch_by_time(smallest.apply_to(trial, self.fixed) if smallest else trial)
         target = TARGET_STEPS if self.config.network.encoder_weights == "none" else FINE_TUNING_STEPS
-        crop = self.shrink_crop(least[0] * least[1] * images / batch / target)
+        crop = self.shrink_crop(least[0] * least[1] * steps / target)
         if crop != self.largest_crop:
             reason = f"of {size[0]}x{size[1]}: larger crops would leave fewer than {target} steps"
             self.choose({"data.crop_size": (crop, reason)})
         self.step_seconds = self.time_step(smallest.apply_to(self.config, self.fixed) if smallest else self.config)
 
+    def choose_batch_by_time(self, trial: Config) -> float:
+        """Halve the batch until the budget has enough steps, while that makes steps faster; return their number."""
+        steps = self.count_steps(trial)
+        while steps < MIN_STEPS and trial.training.batch_size > 1 and "training.batch_size" not in self.fixed:
+            smaller = trial.replace({"training.batch_size": trial.training.batch_size // 2})
+            more_steps = self.count_steps(smaller)
+            if more_steps < MIN_BATCH_GAIN * steps:
+                break
+            trial, steps = smaller, more_steps
+            reason = f"allows about {steps:.0f} steps; larger batches fewer than {MIN_STEPS}"
+            self.choose({"training.batch_size": (trial.training.batch_size, reason)})
+        return steps
+
+    def count_steps(self, config: Config) -> float:
+        """Time a step of a config, and return how many fit into the rest of the budget."""
+        seconds = self.time_step(config, repeats=1)
+        return TRAINING_FRACTION * compute_seconds_left(self.budget, self.started) / seconds
+
     def shrink_crop(self, pixels: float) -> Size:
         """Return the largest crop with about that number of pixels, at least `MIN_CROP_PIXELS` if there are as many."""
         height, width = compute_crop(self.fingerprint.median_size, max(pixels, MIN_CROP_PIXELS))
-        return min(height, self.largest_crop[0]), min(width, self.largest_crop[1])
+        largest = self.config.data.crop_size
+        return min(height, largest[0]), min(width, largest[1])
 
     def require_steps(self) -> None:
         """Refuse a budget that is too short for one step, and warn about one that is too short for a useful model."""

@@ -54,6 +54,10 @@ class ModelCommands:
         run = "" if self.is_fold else f" -o {self.model} --resume --allow-changes"
         return f"pixelwise train {self.data}{run} {length}"
 
+    def train_anew(self, budget_seconds: float) -> str:
+        """Return the command that starts a new run with another budget."""
+        return f"pixelwise train {self.data} --budget {_format_seconds(budget_seconds)}"
+
     def train_with(self, setting: str) -> str:
         """Return the command that starts a new run with another setting."""
         return f"pixelwise train {self.data} --set {setting}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelwise.config import Config
+from pixelwise.config import DEFAULT_BUDGET_SECONDS, Config
 from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.html import format_percent
 
@@ -335,11 +335,18 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def _train_longer(facts: VerdictFacts) -> NextStep:
-    """Recommend twice the length, or what a short run needs for `FEW_SAMPLES`."""
+    """Recommend twice the length; after a short run what `FEW_SAMPLES` need, or a new run with a usual budget.
+
+    A short budget also made samples, batches and network small, and a resumed run would keep them.
+    """
     training = facts.training
     assert training is not None
-    planned = (training.config.training.steps or training.num_steps) * training.config.training.batch_size
-    factor = max(2, -(-FEW_SAMPLES // max(planned, 1)))
+    config = training.config.training
+    if facts.is_short and config.budget_seconds and config.steps is None:
+        budget = max(2 * config.budget_seconds, DEFAULT_BUDGET_SECONDS)
+        text = "Train a new model with more time, for which larger samples and a larger network can be chosen."
+        return NextStep(text=text, command=facts.commands.train_anew(budget))
+    factor = max(2, -(-FEW_SAMPLES // max((config.steps or training.num_steps) * config.batch_size, 1)))
     return NextStep(text="Train with more time.", command=facts.commands.train_longer(factor))
 
 
