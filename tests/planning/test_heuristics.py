@@ -10,6 +10,7 @@ from pixelwise.planning.heuristics import (
     choose_cache,
     choose_fine_tuning_loss,
     choose_loss,
+    choose_rare_classes,
     choose_samples,
     compute_crop,
     describe_details,
@@ -74,6 +75,12 @@ def test_only_a_class_below_a_thousandth_is_weighted(seen, pixels, weighted):
     assert choices.get("loss.class_weight_power", (RARE_POWER, ""))[0] == RARE_POWER
     assert "the rarest class has" in reason
     assert ("below 0.001" in reason) == weighted
+
+
+@pytest.mark.parametrize(("pixels", "fraction"), [((96, 4, 0), 0.33), ((90, 5, 5), 0.0), ((100, 0, 0), 0.0)])
+def test_samples_are_drawn_for_a_class_below_a_twentieth(seen, pixels, fraction):
+    choices = choose_rare_classes(dataclasses.replace(seen, class_pixels=pixels))
+    assert choices["data.rare_class_fraction"][0] == fraction
 
 
 def test_cells_are_rotated_and_streets_are_not(seen, cells):

@@ -91,7 +91,7 @@ def test_with_steps_nothing_is_timed(prepared, monkeypatch):
 def test_network_grows_with_the_speed_of_the_machine(prepared, monkeypatch, seconds_per_batch, index):
     pretend(monkeypatch, seconds_per_batch)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
-    too_short = "the budget is too short" in made.config.reasons["network.base_channels"]
+    too_short = "the budget does not allow" in made.config.reasons["network.base_channels"]
     assert too_short == (seconds_per_batch == 100.0)
     assert size_of(made.config) == index
     assert made.config.training.steps is None
@@ -156,7 +156,7 @@ def test_a_slow_network_that_is_given_takes_smaller_batches(prepared, monkeypatc
     assert made.estimate.num_steps == pytest.approx(590 / (seconds * batch), rel=0.1)
 
 
-@pytest.mark.parametrize(("constant", "batch"), [(0.0, 1), (1.0, 4), (100.0, 8)])
+@pytest.mark.parametrize(("constant", "batch"), [(0.0, 1), (4.0, 4), (100.0, 8)])
 def test_a_batch_is_not_halved_if_steps_hardly_get_faster(prepared, monkeypatch, constant, batch):
     """A step takes a constant time, and one second for each image of its batch."""
     monkeypatch.setattr(planner, "measure_step", lambda t, *rest: constant + t.config.training.batch_size)

@@ -32,6 +32,12 @@ FINE_TUNING_RARE_FRACTION = 0.01
 FINE_TUNING_RARE_POWER = 0.5
 """`RARE_POWER` of a network with pretrained weights."""
 
+UNEVEN_FRACTION = 0.05
+"""Fraction of the training pixels of the rarest class below which some samples are drawn for rare classes."""
+
+RARE_CLASS_FRACTION = 0.33
+"""Fraction of these samples (benchmarks/LOG.md)."""
+
 LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 
 
@@ -96,6 +102,13 @@ def choose_fine_tuning_loss(fingerprint: Fingerprint) -> Choices:
         "loss.class_weights": ("median_frequency", reason),
         "loss.class_weight_power": (FINE_TUNING_RARE_POWER, "pretrained features find rare classes with more weight"),
     }
+
+
+def choose_rare_classes(fingerprint: Fingerprint) -> Choices:
+    """Draw a third of the samples for rare classes if there are any; random crops rarely show them."""
+    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
+    reason = f"the rarest class has {rarest:.2g} of the pixels"
+    return {"data.rare_class_fraction": (RARE_CLASS_FRACTION if rarest < UNEVEN_FRACTION else 0.0, reason)}
 
 
 def choose_augmentation(fingerprint: Fingerprint) -> Choices:

@@ -27,6 +27,7 @@ from pixelwise.planning.heuristics import (
     choose_cache,
     choose_fine_tuning_loss,
     choose_loss,
+    choose_rare_classes,
     choose_samples,
     compute_crop,
     describe_details,
@@ -170,6 +171,7 @@ class Planner:
         self.choose({"training.precision": (self.precision, "the fastest on this device")})
         self.choose(choose_samples(self.fingerprint))
         self.choose(choose_loss(self.fingerprint))
+        self.choose(choose_rare_classes(self.fingerprint))
         self.choose(choose_augmentation(self.fingerprint))
         self.choose_optimizer()
         self.choose(choose_cache(self.fingerprint, measure_memory_budget(torch.device("cpu"))))
