@@ -1,6 +1,7 @@
 """Fixtures for several test files."""
 
 import itertools
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -89,6 +90,7 @@ def _two_threads() -> None:
     """Use the same number of threads everywhere: sums over more threads round differently."""
     import torch
 
+    os.environ.setdefault("OMP_NUM_THREADS", "2")  # in other processes, and for small steps
     torch.set_num_threads(2)
 
 

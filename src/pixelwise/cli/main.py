@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -162,8 +162,10 @@ def _launch(words: list[str], devices: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from pixelwise.devices import count_cpus
+
     os.environ[STARTED_VARIABLE] = str(budget_start())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_cpus() // devices)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -195,9 +197,21 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
     return "".join(texts), error.end
 
 
+def shorten_thread_waits(environment: MutableMapping[str, str]) -> None:
+    """Let OpenMP's threads sleep soon while they wait for each other. Call it before PyTorch is imported.
+
+    By default they keep their cores busy for milliseconds. If another program runs on these cores, the thread that they
+    wait for then gets none. Waiting actively for some microseconds costs an idle machine nothing.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", "2000")  # GNU: Linux
+        environment.setdefault("KMP_BLOCKTIME", "0")  # Intel, LLVM: conda, macOS, Windows
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; exit with 0 (done), 1 (done, with failures), 2 (invalid request) or 130 (interrupted)."""
     started = time.monotonic()  # a budget counts from here, imports included
+    shorten_thread_waits(os.environ)
     codecs.register_error("pixelwise", _substitute)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names and messages must not end a command
