@@ -35,7 +35,13 @@ from pixelwise.arguments import Count, Fraction, Index, NonNegative, check_argum
 from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
 from pixelwise.evaluation.result import EvaluationResult
-from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
+from pixelwise.output_files import (
+    claim_output,
+    prepare_files,
+    require_replaceable,
+    require_replaceable_files,
+    require_writable,
+)
 from pixelwise.quantization.result import QuantizeResult
 from pixelwise.shapes import Size
 from pixelwise.version import __version__
@@ -412,6 +418,7 @@ def quantize(
     if path.suffix != ".onnx":
         raise InvalidArgumentError(f"{path} would be an ONNX file. Choose a name that ends in .onnx.")
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
+    require_writable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
     dataset = load_evaluation_data(to_paths(data), model, format, masks)
