@@ -469,10 +469,19 @@ def test_a_result_that_cannot_be_written_is_found_before_the_work(tmp_path: Path
         PathAccessError, match=r"result.json cannot be written \(.*file is a file\). Choose another path."
     ):
         prepare_files([tmp_path / "file" / "result.json"], "check", [tmp_path], {}, overwrite=False)
-    with pytest.raises(PathAccessError, match=r"/proc/sub/result.json cannot be written"):
-        prepare_files(["/proc/sub/result.json"], "check", [tmp_path], {}, overwrite=False)
     prepare_files([tmp_path / "new" / "sub" / "result.json"], "check", [tmp_path], {}, overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_result_in_a_folder_without_permission_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(PathAccessError, match=r"result.json cannot be written"):
+        prepare_files([tmp_path / "result.json"], "check", [tmp_path], {}, overwrite=False)
 
 
 def test_two_results_in_one_file_raise(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ MIN_IMAGES = 500
 """Images of a job from which on measuring pays off: the conversion of a U-Net on ResNet-18 to ONNX takes ten seconds of
 one core. A smaller job uses an earlier measurement."""
 MIN_IMAGES_CACHED = 100
-"""The same if a converted network is in the cache, so that the measurement takes three seconds."""
+"""Images from which on measuring pays off if a converted network is in the cache: it then takes three seconds."""
 
 CONVERSION_SECONDS = 15.0
 """Time to convert a network, for the estimate of an engine that was measured with a network from the cache."""
@@ -168,7 +168,9 @@ class OpenVinoNetwork(nn.Module):
             onnx = source.get_onnx(precision)
             self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
             if source.checksum:
-                write_entry(key, bytes(self._compiled.export_model()))
+                stream = io.BytesIO()
+                self._compiled.export_model(stream)
+                write_entry(key, stream.getvalue())
         # OpenVINO does not allow concurrent calls, and several threads may compute probabilities.
         self._lock = threading.Lock()
 
@@ -327,7 +329,7 @@ class EngineTiming:
     start_seconds: float
     """Time until the end of the first pass, without the cache."""
     cached_start_seconds: float
-    """The same with the converted network from the cache."""
+    """Time until the end of the first pass, with the converted network from the cache."""
     image_seconds: float
     """Time for one image of `IMAGE_SIZE`."""
     agreement: float
