@@ -70,7 +70,7 @@ def test_a_full_disk_is_not_an_error(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     monkeypatch.setenv("HOME", "/home/ada")
