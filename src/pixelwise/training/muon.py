@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momenta = self._get_state(parameters, "momentum")
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+        updates = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov
         rate = group["lr"]
         if group["orthogonal"]:
             updates = orthogonalize_kernels(updates, self.dtype)
@@ -129,7 +129,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     takes less than half the arithmetic of steps on X, and it rounds less often in bfloat16.
     """
     is_tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if is_tall else matrices
+    x: Tensor = matrices.mT if is_tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for steps in (RESTART, STEPS - RESTART) if x.dtype == torch.bfloat16 else (STEPS,):
         x = _multiply_steps(_compute_gram(x), steps) @ x
@@ -162,6 +162,6 @@ def _compute_factor(gram: Tensor) -> Tensor:
     """Return a + b G + c G², the factor of one step."""
     a, b, c = COEFFICIENTS
     multiply_add = torch.addmm if gram.ndim == 2 else torch.baddbmm
-    factor = multiply_add(gram, gram, gram, beta=b, alpha=c)
+    factor: Tensor = multiply_add(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal(dim1=-2, dim2=-1).add_(a)
     return factor
