@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -29,14 +29,16 @@ from pixelwise.data.scan import scan_dataset
 from pixelwise.data.synthetic import write_dataset
 
 RESULT = Path(__file__).parent / "results" / "check-accuracy-cpu.json"
-DRAWN = {"streets": (192, 256), "cells": (192, 256)}
+DRAWN: dict[Literal["streets", "cells"], tuple[int, int]] = {"streets": (192, 256), "cells": (192, 256)}
 MIN_SHIFT, MAX_SHIFT = 3, 12
 Change = Callable[[Array, np.random.Generator], Array]
 
 
 def compress(image: Array, quality: int) -> Array:
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED).reshape(*image.shape)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    return decoded.reshape(*image.shape)
 
 
 def reduce(image: Array, factor: float) -> Array:

@@ -33,11 +33,11 @@ def draw(task: tuple[Path, str, int, int]) -> None:
     large = cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
     noise = np.random.default_rng(seed).normal(0, 6, large.shape)
     noisy = np.clip(large + noise, 0, 255).astype(np.uint8)
-    labels = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST)
+    large_labels = cv2.resize(labels, (size, size), interpolation=cv2.INTER_NEAREST)
     name = f"{seed:06}"
     for path, pixels in (
         (root / f"images/{split}/{name}.jpg", cv2.cvtColor(noisy, cv2.COLOR_RGB2BGR)),
-        (root / f"labels/{split}/{name}.png", labels),
+        (root / f"labels/{split}/{name}.png", large_labels),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(path), pixels):
@@ -45,7 +45,7 @@ def draw(task: tuple[Path, str, int, int]) -> None:
 
 
 def draw_set(root: Path, pairs: int, size: int) -> None:
-    tasks = []
+    tasks: list[tuple[Path, str, int, int]] = []
     for split, share in SPLITS.items():
         start = len(tasks)
         tasks += [(root, split, seed, size) for seed in range(start, start + round(share * pairs))]

@@ -48,7 +48,15 @@ def collect(size: tuple[int, int], num_classes: int) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
 
     def record(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+        names: tuple[str, ...] = (
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+        )
         names += ("output_padding",) if isinstance(module, nn.ConvTranspose2d) else ()
         layer = {name: getattr(module, name) for name in names}
         kind = "ConvTranspose2d" if isinstance(module, nn.ConvTranspose2d) else "Conv2d"

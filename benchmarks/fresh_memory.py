@@ -39,7 +39,8 @@ def measure() -> str:
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(images)
-        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

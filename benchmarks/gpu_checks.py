@@ -130,7 +130,7 @@ def check_nccl(lab: Lab) -> str:
 
 def check_nccl_bf16(lab: Lab) -> str:
     """Two GPUs in bf16 come to the weights of one in bf16."""
-    bf16 = {"training__precision": "bf16"}
+    bf16: dict[str, Any] = {"training__precision": "bf16"}
     return require_close(lab.train(1, **bf16), lab.train(2, **bf16), tolerance=0.1)
 
 
@@ -141,7 +141,7 @@ def check_fsdp(lab: Lab) -> str:
 
 def check_sync_batch_norm(lab: Lab) -> str:
     """With synchronized batch statistics, two GPUs come to the weights of one."""
-    batch = {"network__normalization": "batch"}
+    batch: dict[str, Any] = {"network__normalization": "batch"}
     return require_close(lab.train(1, **batch), lab.train(2, training__sync_batch_norm=True, **batch))
 
 

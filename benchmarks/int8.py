@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def write_fresh_model(path: Path, size: Size) -> Path:
     return path
 
 
+def run_openvino(compiled: Any, image: Array) -> Array:
+    return np.array(compiled([image])[0])
+
+
 def build_sides(files: dict[str, Path], image: Array) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
     """Return a function for each file and runtime, and how many of OpenVINO's convolutions are in 8 bits."""
     import onnxruntime
@@ -109,11 +114,11 @@ def build_sides(files: dict[str, Path], image: Array) -> tuple[dict[str, Callabl
     for precision, file in files.items():
         if precision != "bf16":
             session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
-            sides[f"onnxruntime {precision}"] = lambda session=session: session.run(None, {"images": image})
+            sides[f"onnxruntime {precision}"] = partial(session.run, None, {"images": image})
         if precision != "bf16" or "BF16" in capable:
             hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": 1}
             compiled = core.compile_model(file, "CPU", hints)
-            sides[f"openvino {precision}"] = lambda compiled=compiled: np.array(compiled([image])[0])
+            sides[f"openvino {precision}"] = partial(run_openvino, compiled, image)
             if precision == "int8":
                 eight_bit = count_layers_in_8_bits(compiled)
     return sides, eight_bit

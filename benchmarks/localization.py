@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         start = time.monotonic()
         network = train_classifier(train, steps=arguments.steps, seed=seed)
-        run = {"seed": seed, "training_seconds": round(time.monotonic() - start, 1)}
+        run: dict[str, Any] = {"seed": seed, "training_seconds": round(time.monotonic() - start, 1)}
         for stride, seen in ((STRIDE, network), (FINE_STRIDE, dilated(network))):
             localizer = Localizer(as_classifier(seen), device=torch.device("cpu"))
             run[f"stride {stride}"] = summary(find_cyclists(localizer, test))
@@ -118,7 +119,7 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
             logits = network(images)
         loss = functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if (step + 1) % 50 == 0:
             print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)
@@ -127,7 +128,10 @@ def train_classifier(scenes: Scenes, *, steps: int, batch_size: int = 32, seed: 
 
 def without_stride(stage: nn.Sequential) -> None:
     """Return a stage of a ResNet-18 that keeps the size of its input."""
-    stage[0].conv1.stride = stage[0].downsample[0].stride = (1, 1)
+    for name in ("0.conv1", "0.downsample.0"):
+        convolution = stage.get_submodule(name)
+        assert isinstance(convolution, nn.Conv2d)
+        convolution.stride = (1, 1)
 
 
 def dilated(network: ResNet) -> ResNet:
@@ -166,6 +170,7 @@ def _batches(scenes: Scenes, batch_size: int, seed: int) -> Iterator[tuple[Tenso
 
 
 Corner = tuple[int, int]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def _with_cyclist(scenes: Scenes, rng: np.random.Generator) -> tuple[Pixels, Corner]:
@@ -191,7 +196,7 @@ def _without(scenes: Scenes, rng: np.random.Generator) -> Pixels:
             return _cut(scenes.images[index], (top, left))
 
 
-def _cut(values: npt.NDArray[np.generic], corner: Corner) -> npt.NDArray[np.generic]:
+def _cut(values: npt.NDArray[Scalar], corner: Corner) -> npt.NDArray[Scalar]:
     top, left = corner
     return values[top : top + SIDE, left : left + SIDE]
 

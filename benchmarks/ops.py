@@ -97,12 +97,12 @@ def unpooling(x: torch.Tensor) -> dict[str, Callable[[], object]]:
     theirs, indices = functional.max_pool2d(x, 2, return_indices=True)
     size = (x.shape[2], x.shape[3])
     kept = ops.max_unpool(pooled, switches, size)
-    their_kept = functional.max_unpool2d(theirs, indices, 2, output_size=size)
+    their_kept = functional.max_unpool2d(theirs, indices, (2, 2), output_size=size)
     return {
         "ours, kept": lambda: ops.max_unpool(pooled, switches, size, out=kept),
         "torch, kept": lambda: torch.ops.aten.max_unpool2d.out(theirs, indices, size, out=their_kept),
         "ours, call": lambda: ops.max_unpool(pooled, switches, size),
-        "torch, call": lambda: functional.max_unpool2d(theirs, indices, 2, output_size=size),
+        "torch, call": lambda: functional.max_unpool2d(theirs, indices, (2, 2), output_size=size),
         "copy": copy_of(kept, pooled, switches),
     }
 

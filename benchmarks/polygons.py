@@ -64,10 +64,10 @@ def measure(images: Iterator[Array], num_classes: int, distance: float) -> dict[
         for region in find_regions(labels, range(256), kept):
             outline, *holes = trace_rings(region)
             polygons.append(Polygon(value=region.label, outline=outline, holes=holes))
+            corners += len(outline) + sum(map(len, holes))
         seconds += time.process_time() - start
         confusion.update(rasterize(polygons, labels.shape), labels, ignore_index=255)
         regions += len(polygons)
-        corners += sum(len(ring) for polygon in polygons for ring in (polygon.outline, *polygon.holes))
         pixels += labels.size
     scores = iou(confusion.counts)
     return {

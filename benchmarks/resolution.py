@@ -40,7 +40,7 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.synthetic import SYNTHETIC_DATASETS, write_dataset
 from pixelwise.data.visualization import colorize_labels, to_display_image
 from pixelwise.devices import Precision, choose_device, choose_precision
-from pixelwise.evaluation.evaluate import score_samples
+from pixelwise.evaluation.evaluate import ScoredImage, score_samples
 from pixelwise.inference.predictor import Predictor
 from pixelwise.metrics import ConfusionMatrix, mean_iou
 from pixelwise.networks import FCN
@@ -224,7 +224,8 @@ class Measures:
         self.bands = {band: ConfusionMatrix(len(self.names)) for band in BANDS}
         self.objects = np.zeros((len(object_classes(self.names)), len(AREA_NAMES), 2), np.int64)
 
-    def add(self, sample: Sample, labels: Array, prediction: Array) -> None:
+    def add(self, scored: ScoredImage) -> None:
+        sample, labels, prediction = scored.sample, scored.labels, scored.prediction
         if sample not in self.distances:
             self.distances[sample] = border_distances(labels, self.ignore_index)
         for band, confusion in self.bands.items():

@@ -63,11 +63,11 @@ class Widen(nn.Module):
 
 
 def torch_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
-    return nn.functional.max_pool2d(x, kernel, ceil_mode=ceil_mode, return_indices=True)  # type: ignore[return-value]
+    return nn.functional.max_pool2d(x, kernel, ceil_mode=ceil_mode, return_indices=True)
 
 
 def torch_unpool(x: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
-    return nn.functional.max_unpool2d(x, indices, 2, output_size=list(size))
+    return nn.functional.max_unpool2d(x, indices, (2, 2), output_size=size)
 
 
 def step(device: torch.device, *, ours: bool, convolutions: bool, batch: int) -> float:

@@ -72,7 +72,8 @@ def main() -> None:
     parser.add_argument("--worker", nargs=2, metavar=("NETWORK", "CONTENDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(*arguments.worker, arguments)
+        network, contender = arguments.worker
+        work(network, contender, arguments)
         return
     path = HERE / "results" / f"{arguments.name}.json"
     # Keep the rows of networks that are not measured now.
@@ -233,7 +234,7 @@ def plain(setup: Setup, batch: Batch, *, best: bool, model: nn.Module | None = N
     torch.manual_seed(setup.config.training.seed)
     model = (model or setup.spec.build()).to(setup.device).train()
     layout = torch.channels_last if best else torch.contiguous_format
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    model = model.to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=best)
     images = batch.images.to(setup.device).float().contiguous(memory_format=layout)
     labels = batch.labels.to(setup.device).long()
@@ -243,7 +244,7 @@ def plain(setup: Setup, batch: Batch, *, best: bool, model: nn.Module | None = N
             logits = model(images)
         loss = nn.functional.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step, {"parameters": sum(p.numel() for p in model.parameters())}
@@ -265,11 +266,11 @@ Call = tuple[str, tuple[Any, ...]]
 """("forward" or "backward", the arguments, with each tensor as its shape)."""
 
 
-class Convolutions(TorchDispatchMode):
+class Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A dispatch mode that counts convolutions by their arguments."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[Call] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
@@ -295,7 +296,7 @@ def ceiling(setup: Setup, batch: Batch) -> Made:
     runs = [(prepare(call, setup.device), count) for call, count in seen.calls.items()]
 
     def step() -> float:
-        return sum(count * median_seconds(run, setup.device) for run, count in runs)
+        return sum((count * median_seconds(run, setup.device) for run, count in runs), start=0.0)
 
     return step, {
         "flop": sum(count * flop(call) for call, count in seen.calls.items()),

@@ -21,16 +21,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixelwise.devices import keep_freed_memory
-from pixelwise.ops import transposed_conv
+from pixelwise.ops.transposed_convolution import _convolve_pointwise, transposed_conv
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = [((4, 128, 88, 120), 64), ((4, 256, 44, 60), 128), ((4, 512, 22, 30), 256), ((4, 1024, 28, 28), 512)]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 OPERATORS: dict[str, Operator] = {
-    "ours": lambda x, weight, bias: transposed_conv.transposed_conv(x, weight, bias, stride=2),
+    "ours": lambda x, weight, bias: transposed_conv(x, weight, bias, stride=2),
     "pytorch": lambda x, weight, bias: functional.conv_transpose2d(x, weight, bias, stride=2),
-    "pointwise": transposed_conv._pointwise,
+    "pointwise": _convolve_pointwise,
 }
 
 

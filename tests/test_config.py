@@ -35,6 +35,7 @@ CONFIGS = st.builds(
     data=st.builds(
         DataConfig,
         crop_size=st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
+        rare_class_fraction=st.floats(0, 1),
         val_fraction=numbers(0, 1),
         group_by=st.none() | st.sampled_from([r"p(\d+)", "a: # b", "groups.csv:patient", "yes"]),
         max_val_images=st.none() | st.integers(1),
@@ -104,6 +105,7 @@ CONFIGS = st.builds(
         deterministic=st.booleans(),
         precision=st.sampled_from(["fp32", "bf16"]),
         num_evaluations=st.integers(1),
+        images_per_evaluation=st.none() | st.integers(1),
         early_stopping_patience=st.none() | st.integers(0),
         checkpoint_interval_seconds=numbers(0, 1e9),
     ),

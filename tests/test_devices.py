@@ -93,10 +93,10 @@ def test_synchronize_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, kind:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of Linux")
 @pytest.mark.parametrize(
     ("kind", "cores", "expected"),
-    [("cpu", 64, 2), ("cuda", 16, 8), ("cuda", 6, 5), ("mps", 1, 2), ("cuda", None, 2)],
+    [("cpu", 64, 2), ("cuda", 16, 8), ("cuda", 6, 5), ("mps", 1, 2)],
 )
-def test_loader_threads(monkeypatch: pytest.MonkeyPatch, kind: str, cores: int | None, expected: int) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+def test_loader_threads(monkeypatch: pytest.MonkeyPatch, kind: str, cores: int, expected: int) -> None:
+    monkeypatch.setattr(devices, "count_cpus", lambda: cores)
     assert devices.choose_loader_threads(torch.device(kind)) == expected
 
 
@@ -177,6 +177,70 @@ def group(folder: str, limit: str, *, used: int = 1000, cache: int = 200) -> dic
 )
 def test_free_memory_is_the_lowest_limit(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
     assert devices.measure_free_memory(CPU, write(tmp_path, files)) == expected
+
+
+V1 = "2:cpu,cpuacct:/job\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),  # no control groups
+        ({"proc/self/cgroup": "0::/\n"}, 8),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "20000 100000\n"}, 1),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "6400000 100000\n"}, 8),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "300000 100000\n"}, 3),  # of the parent
+        (
+            {
+                "proc/self/cgroup": V1,
+                "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "150000\n",
+                "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "50000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": V1,
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            8,
+        ),
+    ],
+)
+def test_cpus_are_limited_by_the_quota_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(8), raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert devices.count_cpus(write(tmp_path, files)) == expected
+
+
+def test_other_systems_count_all_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert devices.count_cpus(tmp_path) == 1
+
+
+@pytest.mark.parametrize(("cpus", "variable", "expected"), [(1, None, 1), (1, "2", 2), (64, None, 2)])
+def test_threads_are_limited_by_the_processors_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, variable: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(devices, "count_cpus", lambda: cpus)
+    if variable is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    with devices.use_threads(2):
+        choose_device("cpu")
+        assert torch.get_num_threads() == expected
+        torch.set_num_threads(2)
+
+
+def test_a_block_uses_its_number_of_threads() -> None:
+    with devices.use_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 def test_free_memory_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

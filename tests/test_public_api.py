@@ -289,6 +289,21 @@ def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
     assert dir(pixelwise) == pixelwise.__all__
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7", "KMP_BLOCKTIME": "0"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_commands_shorten_the_waits_of_threads_unless_the_user_chose(
+    environment: dict[str, str], expected: dict[str, str]
+) -> None:
+    pixelwise.cli.main.shorten_thread_waits(environment)
+    assert environment == expected
+
+
 def test_help_is_fast() -> None:
     """Processor time, best of three: other processes may use the machine."""
     seconds = []

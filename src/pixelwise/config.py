@@ -61,6 +61,9 @@ class DataConfig:
     """Folder of the masks, next to the images; None: as in dataset.yaml, or detected."""
     crop_size: tuple[int, int] = (256, 256)
     """Height and width of a training sample, in pixels of the (scaled) image."""
+    rare_class_fraction: Fraction = 0.0
+    """Fraction of the training samples that are drawn for a class, the rarer the more often, and cropped around one of
+    its pixels; the others are drawn uniformly."""
     val_fraction: OpenFraction = 0.2
     """Fraction of the training images to validate on if the dataset has no val split."""
     split_by: Literal["auto", "image", "block"] = "auto"
@@ -245,6 +248,9 @@ class TrainingConfig:
     """Numerical precision of the forward and backward pass; weights are always float32."""
     num_evaluations: Count = 5
     """Number of evaluations on the validation images, including the final one."""
+    images_per_evaluation: Count | None = None
+    """Number of validation images to score at each evaluation during the run, evenly spaced; None: all. The best model
+    is scored on all of them."""
     early_stopping_patience: Index | None = None
     """Number of evaluations without a new best mean IoU after which the run ends; None or 0: never."""
     checkpoint_interval_seconds: Positive = 60.0

@@ -30,11 +30,13 @@ def choose_device(name: str = "auto") -> torch.device:
     }
     kind, colon, index = name.lower().partition(":")
     if kind == "auto" and not colon:
-        return torch.device(next(kind for kind, count in counts.items() if count))
+        kind = name = next(kind for kind, count in counts.items() if count)
     if kind not in counts or (colon and not index.isdecimal()):
         raise InvalidArgumentError(f"Unknown device {name!r}. Choose auto, cpu, cuda, cuda:1 or mps.")
     if int(index or 0) >= counts[kind]:
         raise InvalidArgumentError(f"Device {name!r} is not available on this computer. Use --device auto or cpu.")
+    if kind == "cpu":
+        limit_threads()
     return torch.device(name.lower())
 
 
@@ -74,7 +76,41 @@ def choose_loader_threads(device: torch.device) -> int:
     """Return the number of loader threads: 2 next to a network on the CPU, else all cores except one, at most 8."""
     if device.type == "cpu":
         return 2
-    return max(2, min(8, (os.cpu_count() or 1) - 1))
+    return max(2, min(8, count_cpus() - 1))
+
+
+def count_cpus(root: Path = Path("/")) -> int:
+    """Return the number of processors that this process may use, by its affinity and the quota of its container.
+
+    `root` is the directory that contains /proc and /sys.
+    """
+    cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min([cpus, *(round(quota) for quota in _read_cpu_quotas(root))]))
+
+
+def are_threads_chosen_by_user() -> bool:
+    """Return whether the user has set the number of threads, which then is not changed."""
+    return "OMP_NUM_THREADS" in os.environ
+
+
+def limit_threads() -> None:
+    """Use no more threads than processors: PyTorch counts all of the computer, also where a container may use fewer."""
+    if not are_threads_chosen_by_user() and torch.get_num_threads() > count_cpus():
+        torch.set_num_threads(count_cpus())
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """Compute with this number of threads inside the block."""
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -134,7 +170,7 @@ def measure_free_memory(device: torch.device, root: Path = Path("/")) -> int | N
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free, meminfo = list(_read_control_groups(root)), root / "proc" / "meminfo"
+    free, meminfo = list(_read_free_memory(root)), root / "proc" / "meminfo"
     if meminfo.exists():
         facts = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines() if ":" in line)
         if "MemAvailable" in facts:  # without swapping, according to Linux
@@ -151,27 +187,46 @@ def measure_resident_memory() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _read_control_groups(root: Path) -> Iterator[int]:
-    """Yield limit minus use of each control group of this process and of its parents, for versions 2 and 1."""
+def _read_cpu_quotas(root: Path) -> Iterator[float]:
+    """Yield the processors that each control group of this process may use, as a fraction of time."""
+    for group, version in _list_control_groups(root, "cpu"):
+        files = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        try:
+            quota, period = " ".join((group / file).read_text() for file in files).split()
+        except OSError:
+            continue  # inside a container the path can be that of the host
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)
+
+
+def _read_free_memory(root: Path) -> Iterator[int]:
+    """Yield limit minus use of the memory of each control group of this process."""
+    for group, version in _list_control_groups(root, "memory"):
+        limit, usage, cache = (
+            ("memory.max", "memory.current", "inactive_file")
+            if version == 2
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        )
+        try:
+            most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+            facts = dict(fact.split() for fact in (group / "memory.stat").read_text().splitlines())
+        except OSError:
+            continue  # inside a container the path can be that of the host
+        if most != "max":
+            # Files that were read stay in memory until it is needed.
+            yield max(int(most) - used + int(facts.get(cache, 0)), 0)
+
+
+def _list_control_groups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Yield the folders of the control groups of this process and of their parents, with their version, 1 or 2."""
     membership = root / "proc" / "self" / "cgroup"
     if not membership.exists():
         return
     for line in membership.read_text(encoding="utf-8").splitlines():
         number, controllers, path = line.split(":", 2)
-        if number == "0" and not controllers:
-            top, limit, usage, cache = "", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, limit, usage, cache = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        mount = root / "sys" / "fs" / "cgroup" / top
-        own = mount / path.strip("/")
-        for group in (own, *(parent for parent in own.parents if parent.is_relative_to(mount))):
-            try:
-                most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
-                facts = dict(fact.split() for fact in (group / "memory.stat").read_text().splitlines())
-            except OSError:
-                continue  # inside a container the path can be that of the host
-            if most != "max":
-                # Files that were read stay in memory until it is needed.
-                yield max(int(most) - used + int(facts.get(cache, 0)), 0)
+        is_second = number == "0" and not controllers
+        if is_second or controller in controllers.split(","):
+            mount = root / "sys" / "fs" / "cgroup" / ("" if is_second else controller)
+            own = mount / path.strip("/")
+            for group in (own, *(parent for parent in own.parents if parent.is_relative_to(mount))):
+                yield group, 2 if is_second else 1

@@ -8,7 +8,7 @@ import torch
 
 from pixelwise.api import train
 from pixelwise.config import load_config
-from pixelwise.errors import CheckpointError, InvalidArgumentError, PathNotFoundError
+from pixelwise.errors import CheckpointError, InvalidArgumentError, ModelFileError, PathNotFoundError
 from pixelwise.model_file import MODEL_FILE_NAME, load_model
 from pixelwise.progress import use_reporter
 from support.recorder import Recorder
@@ -89,6 +89,12 @@ def test_two_origins_are_refused(trained: Path, streets: Path, short: Arguments,
 def test_a_model_that_is_none_is_an_error(streets: Path, short: Arguments, tmp_path: Path) -> None:
     with pytest.raises(PathNotFoundError, match=r"does not exist\. Expected a run folder or a model file"):
         train(streets, tmp_path / "run", init_from=tmp_path / "absent", **short)
+
+
+def test_weights_of_another_program_need_an_encoder(streets: Path, short: Arguments, tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
+    with pytest.raises(ModelFileError, match=r"is not a model file.*--encoder NAME --weights FILE"):
+        train(streets, tmp_path / "run", init_from=tmp_path / "resnet.pth", **short)
 
 
 def test_a_resumed_run_keeps_its_origin(trained: Path, finished: Path, streets: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import Augmentation, _choose_range, apply_augmentation, draw_augmentation
+from pixelwise.data.augmentation import Augmentation, _choose_range, apply_augmentation, center_crop, draw_augmentation
 from pixelwise.data.io.images import Array
 
 IDENTITY = Augmentation(
@@ -92,6 +92,29 @@ def test_a_quarter_turn_is_exact() -> None:
     turned, turned_labels = apply_augmentation(replace(IDENTITY, angle=math.pi / 2), image, labels, (9, 9))
     np.testing.assert_array_equal(turned, np.rot90(image))
     np.testing.assert_array_equal(turned_labels, np.rot90(labels))
+
+
+@pytest.mark.parametrize(
+    ("center", "top", "left"),
+    [((2, 4), 0, 0), ((5, 10), 3, 6), ((9.5, 19), 6, 12), ((0, 8), 0, 4)],
+)
+def test_a_crop_is_centered_as_far_as_the_image_allows(center: tuple[float, float], top: int, left: int) -> None:
+    image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
+    plan = center_crop(IDENTITY, center, labels.shape, (4, 8))
+    _, crop_labels = apply_augmentation(plan, image, labels, (4, 8))
+    np.testing.assert_array_equal(crop_labels, labels[top : top + 4, left : left + 8])
+
+
+def test_a_centered_crop_is_zoomed() -> None:
+    plan = center_crop(replace(IDENTITY, scale=2.0), (5, 10), (10, 20), (4, 8))
+    assert plan.shift == (0.5, 0.5)
+    plan = center_crop(replace(IDENTITY, scale=2.0), (2, 17.5), (10, 20), (4, 8))
+    assert plan.shift == pytest.approx((2 / 16, 31 / 32))
+
+
+def test_a_crop_larger_than_the_image_keeps_its_place() -> None:
+    plan = replace(IDENTITY, shift=(0.25, 0.75))
+    assert center_crop(plan, (1, 1), (10, 20), (12, 8)).shift == (0.25, 0.0)
 
 
 @pytest.mark.parametrize(("shift", "top", "left"), [((0.0, 0.0), 0, 0), ((1.0, 1.0), 6, 12), ((0.5, 0.25), 3, 3)])

@@ -15,8 +15,9 @@ from pixelwise.config import AugmentationConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.loader import Batch, Batches, SampleCache, prefetch
+from pixelwise.data.rare_classes import make_rare_class_draw
 from pixelwise.data.sample import Sample
-from pixelwise.data.scan import scan_dataset
+from pixelwise.data.scan import count_class_pixels, scan_dataset
 from pixelwise.errors import DataError
 
 NOTHING = AugmentationConfig(flip_horizontal=0, flip_vertical=0, scale=(1, 1), rotate=0, color=0)
@@ -143,6 +144,36 @@ def test_each_epoch_uses_each_sample_once(dataset: Dataset, batch_size: int) -> 
     epochs = [shown[start : start + PAIRS] for start in range(0, 3 * PAIRS, PAIRS)]
     assert all(sorted(epoch) == list(range(PAIRS)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def write_dots(root: Path) -> Dataset:
+    """Write 6 images of one class; a dot of another is in the last one."""
+    for i in range(6):
+        labels = np.zeros((96, 128), np.uint8)
+        labels[70, 20] = i == 5
+        write_png(root / f"images/{i}.png", np.full(labels.shape, i, np.uint8))
+        write_png(root / f"masks/{i}.png", labels)
+    return scan_dataset(Dataset.load(root))
+
+
+def test_samples_of_a_rare_class_show_it(tmp_path: Path) -> None:
+    dataset = write_dots(tmp_path)
+    draw = make_rare_class_draw(count_class_pixels(dataset, dataset.samples), 0.5)
+    usual = replace(make_batches(dataset), augmentation=replace(NOTHING, scale=(1.0, 2.0)), batch_size=4)
+    batches = replace(usual, rare_classes=draw)
+    made = [batches.make(step, resolution) for step in range(25) for resolution in (1.0, 0.5)]
+    shown = [bool((labels == 1).any()) for batch in made for labels in batch.labels]
+    assert 0.35 < sum(shown) / len(shown) < 0.65
+    assert is_same(made[0], batches.make(0))
+    # The other samples are those of an epoch, in its order.
+    kept = [batches._draw_sample(i)[0] == usual._draw_sample(i)[0] for i in range(24)]
+    assert all(same for i, same in enumerate(kept) if batches._draw_sample(i)[1] is None)
+
+
+def test_images_smaller_than_the_crop_can_be_drawn_for_a_class(dataset: Dataset) -> None:
+    draw = make_rare_class_draw(count_class_pixels(dataset, dataset.samples), 1.0)
+    batch = replace(make_batches(dataset), rare_classes=draw, crop_size=(64, 64)).make(0)
+    assert batch.labels.shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize(

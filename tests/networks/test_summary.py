@@ -4,7 +4,14 @@ from torch import nn
 
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import NETWORKS, SegNet, UNet, build_network
-from pixelwise.networks.summary import LayerRow, count_saved_bytes, describe, describe_layers, describe_network
+from pixelwise.networks.summary import (
+    LayerRow,
+    count_gflops,
+    count_saved_bytes,
+    describe,
+    describe_layers,
+    describe_network,
+)
 
 
 def test_paper_s_unet_layer_by_layer():
@@ -50,6 +57,7 @@ def test_costs_counted_by_hand():
     # Each of 5 x 10 pixels is multiplied by a kernel of 2 x 2 for each pair of channels.
     assert (last.operator, last.parameters, last.gflops) == ("conv_transpose2d", 66, 2 * 50 * 4 * 16 / 1e9)
     assert last.activation_mb == 4 * 400 / 1e6
+    assert count_gflops(network, (5, 3, 10, 20)) == pytest.approx(5 * (first.gflops + last.gflops))
 
 
 def test_normalization_is_listed_because_it_has_weights():

@@ -70,6 +70,41 @@ def test_timms_names(tmp_path: Path) -> None:
     assert torch.equal(network.state_dict()["encoder.model.stem_0.weight"], stem)
 
 
+@pytest.mark.parametrize("prefix", ["encoder.", "backbone.", "model.encoder.", "net_1."])
+def test_a_classifier_in_another_segmentation_network(tmp_path: Path, prefix: str) -> None:
+    """As models of segmentation_models_pytorch and torchvision have it."""
+    classifier = torchvision.models.resnet18()
+    tensors = {f"{prefix}{name}": value for name, value in classifier.state_dict().items() if "fc" not in name}
+    others = {"classifier.0.weight": torch.ones(2, 3), "conv1.weight": torch.ones(64, 3, 7, 7)}
+    torch.save({**tensors, **others}, tmp_path / "weights.pth")
+    config = NetworkConfig(encoder="resnet18", encoder_weights="file")
+    network = build(config)
+    report = load_classifier_weights(network, config, tmp_path / "weights.pth")
+    assert all(name.startswith(("up.", "classify.")) for name in report.missing)
+    assert torch.equal(network.state_dict()["encoder.conv1.weight"], classifier.conv1.weight)
+    assert set(report.unexpected) == {"encoder.classifier.0.weight"}
+    assert f"the classifier is {prefix[:-1]!r}" in report.summary()
+
+
+def test_a_classifier_of_timm_in_another_segmentation_network(tmp_path: Path) -> None:
+    classifier = timm.create_model("convnext_atto", num_classes=3)
+    features = {name: value for name, value in classifier.state_dict().items() if not name.startswith("head")}
+    underscored = {f"encoder.model.{name.replace('stages.', 'stages_')}": value for name, value in features.items()}
+    torch.save(underscored, tmp_path / "weights.pth")
+    config = NetworkConfig(encoder="timm:convnext_atto", encoder_weights="file")
+    report = load_classifier_weights(build(config), config, tmp_path / "weights.pth")
+    assert all(name.startswith(("up.", "classify.")) for name in report.missing)
+    assert not report.unexpected
+
+
+def test_a_vgg_in_another_segmentation_network(tmp_path: Path) -> None:
+    classifier = torchvision.models.vgg16_bn(num_classes=2)
+    torch.save({f"encoder.{name}": value for name, value in classifier.state_dict().items()}, tmp_path / "weights.pth")
+    config = NetworkConfig(name="segnet", encoder_weights="file")
+    report = load_classifier_weights(build(config), config, tmp_path / "weights.pth")
+    assert all(name.startswith("decoder.") or name.endswith("num_batches_tracked") for name in report.missing)
+
+
 def test_images_of_another_number_of_channels(tmp_path: Path) -> None:
     """A gray image gives the response that the same image gave in three channels."""
     classifier = torchvision.models.resnet18()

@@ -57,7 +57,7 @@ def pretend(monkeypatch, seconds, *, growth=None, scoring=1.0):
         return seconds * (cost if growth is None else growth)
 
     monkeypatch.setattr(planner, "measure_step", measure)
-    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: scoring)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: (scoring, scoring / 2))
 
 
 def size_of(config):
@@ -164,7 +164,7 @@ def pretend_by_pixels(monkeypatch, seconds):
         return seconds * height * width * trainer.config.training.batch_size
 
     monkeypatch.setattr(planner, "measure_step", measure)
-    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: (1.0, 0.5))
 
 
 @pytest.fixture
@@ -235,6 +235,24 @@ def test_large_validation_sets_are_sampled(prepared, monkeypatch):
     assert made.estimate.time.end == pytest.approx(50 + 25 + planner.REPORT_SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("scoring", "changes", "count"),
+    [
+        (10.0, {}, None),  # 25 seconds for five evaluations of four images, of 36
+        (20.0, {}, 2),
+        (20.0, {"training.num_evaluations": 2}, None),
+        (20.0, {"training.images_per_evaluation": 3}, 3),
+    ],
+)
+def test_evaluations_score_fewer_images_if_they_take_too_long(prepared, monkeypatch, scoring, changes, count):
+    pretend(monkeypatch, 0.01, scoring=scoring)
+    monkeypatch.setattr(planner, "MIN_VAL_IMAGES", 1)
+    made = plan(prepared, **{"training.budget_seconds": 600.0, "data.max_val_images": 4, **changes})
+    assert made.config.training.images_per_evaluation == count
+    number = made.config.training.num_evaluations - 1
+    assert made.estimate.time.evaluations == pytest.approx(number * scoring / 2 * (count or 4) / 4)
+
+
 def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
     pretend(monkeypatch, 0.5, growth=1, scoring=10.0)
     made = plan(prepared, **{"training.budget_seconds": 600.0})
@@ -251,7 +269,7 @@ def test_the_time_forecast_fills_the_budget(prepared, monkeypatch):
 def test_a_budget_without_time_for_a_step_is_an_error(prepared, monkeypatch, network):
     """100 s for a step of one image, and a scoring of 1 s: 100 steps take 10,000 s and some more."""
     monkeypatch.setattr(planner, "measure_step", lambda *_: 100.0)
-    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: (1.0, 0.5))
     message = r"budget of 20 s is too short for one training step of 100\.0 s .* --budget (\d+)m allows about 100 steps"
     with pytest.raises(InvalidArgumentError, match=message) as raised:
         plan(prepared, **{"training.budget_seconds": 20.0, **network})
@@ -262,7 +280,7 @@ def test_a_budget_without_time_for_a_step_is_an_error(prepared, monkeypatch, net
 
 def test_a_budget_for_few_steps_is_a_warning_with_one_that_is_enough(prepared, monkeypatch, heard):
     monkeypatch.setattr(planner, "measure_step", lambda *_: 2.0)
-    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: 1.0)
+    monkeypatch.setattr(planner, "estimate_scoring_seconds", lambda trainer: (1.0, 0.5))
     made = plan(prepared, **{"training.budget_seconds": 60.0})
     assert 20 < made.estimate.num_steps < 30
     [warning] = [message for message in heard.messages if "too few" in message]

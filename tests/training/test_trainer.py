@@ -155,3 +155,19 @@ def test_the_config_decides_whether_maps_are_made_again(make_trainer: MakeTraine
     )
     images = torch.zeros(2, 3, 64, 96)
     assert count_saved_bytes(again, images) < 0.6 * count_saved_bytes(kept, images)
+
+
+@pytest.mark.parametrize(("gflops", "variable", "expected"), [(3.9, None, 1), (4.1, None, 2), (3.9, "2", 2)])
+def test_small_steps_use_one_thread_unless_the_user_chose(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, gflops: float, variable: str | None, expected: int
+) -> None:
+    """The number follows from the config, so that a run can be repeated bit for bit."""
+    if variable is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("pixelwise.training.trainer.count_gflops", lambda network, shape: gflops)
+    trainer, used = make_trainer(), []
+    loss = trainer.loss
+    trainer.loss = lambda *arguments, **keywords: used.append(torch.get_num_threads()) or loss(*arguments, **keywords)
+    trainer.step(trainer.batches.make(0), 0.5)
+    assert used == [expected]
+    assert torch.get_num_threads() == 2

@@ -9,8 +9,9 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.sample import Sample
 from pixelwise.evaluation.evaluate import ScoredImage, score_samples
 from pixelwise.model_file import load_model
+from pixelwise.training import validation
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import Trainer
+from pixelwise.training.trainer import Trainer, space_evenly
 from pixelwise.training.validation import (
     REPORT_SECONDS,
     compare_precision,
@@ -105,6 +106,38 @@ def test_labels_that_differ_are_counted(make_trainer: MakeTrainer) -> None:
 
 def test_the_end_takes_at_least_the_time_of_the_report(make_trainer: MakeTrainer) -> None:
     assert estimate_closing_seconds(make_trainer()) > REPORT_SECONDS
+
+
+def test_the_precisions_are_compared_on_some_images(
+    make_trainer: MakeTrainer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer({"training.precision": "bf16"})
+    compared: list[int] = []
+    monkeypatch.setattr(validation, "MAX_COMPARED_IMAGES", 2)
+    monkeypatch.setattr(
+        validation, "compare_precision", lambda predictor, trainer, labels, counts: compared.append(len(labels)) or {}
+    )
+    score_and_keep_best(trainer, run)
+    assert score_best_model(trainer, run).counts.per_image.keys() == set(trainer.val_samples)
+    assert compared == [2]
+
+
+def test_evaluations_during_the_run_can_score_fewer_images(make_trainer: MakeTrainer, run: RunFolder) -> None:
+    trainer = make_trainer({"training.images_per_evaluation": 2})
+    first, second = trainer.evaluation_samples
+    assert (first, second) == (trainer.val_samples[0], trainer.val_samples[2])
+    assert score_and_keep_best(trainer, run)["num_images"] == 2
+    assert score_best_model(trainer, run).counts.per_image.keys() == set(trainer.val_samples)
+
+
+@pytest.mark.parametrize(
+    ("count", "spaced"), [(None, [0, 1, 2, 3, 4]), (7, [0, 1, 2, 3, 4]), (2, [0, 2]), (3, [0, 1, 3])]
+)
+def test_samples_are_spaced_evenly(count: int | None, spaced: list[int]) -> None:
+    samples = [
+        Sample(name=str(i), image_path=Path(f"{i}.png"), mask_path=Path(f"{i}.png"), split=None) for i in range(5)
+    ]
+    assert space_evenly(samples, count) == [samples[i] for i in spaced]
 
 
 def test_many_validation_images_are_sampled_by_seed(make_trainer: MakeTrainer) -> None:

@@ -11,7 +11,7 @@ import torch
 from pixelwise.config import Config, NetworkConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.devices import choose_device, choose_precision
-from pixelwise.errors import format_command
+from pixelwise.errors import ModelFileError, format_command
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.model_file import load_model
 from pixelwise.networks.registry import NETWORK_KEYS
@@ -91,7 +91,12 @@ class TrainOptions:
         model = self.changes.get("training.init_from")
         if not model or self.config is not None:
             return self
-        network = load_model(model)[1].network
+        try:
+            network = load_model(model)[1].network
+        except ModelFileError as error:
+            raise ModelFileError(
+                f"{error} The weights of another program are given with an encoder: --encoder NAME --weights FILE."
+            ) from error
         keys = set(NetworkConfig.__dataclass_fields__)
         if (name := self.changes.get("network.name", network.name)) != network.name:
             keys = {"name", *NETWORK_KEYS.get(str(name), ())}  # of the other network, whose weights may fit

@@ -284,7 +284,7 @@ def train_run(
                     for line in profile_steps(Trainer(**prepared.arguments, device=options.device), folder).lines():
                         logger.info(line)
                 trainer = Trainer(**prepared.arguments, device=options.device, world=world)
-                samples = world.own_items(trainer.val_samples)
+                samples = world.own_items(trainer.evaluation_samples)
                 page = LivePage(folder, trainer.dataset, samples, resume_command) if world.is_first else None
                 with page or nullcontext():
                     scored = fit(trainer, folder, deadline=deadline, resume=True, page=page)

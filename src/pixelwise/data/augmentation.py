@@ -10,7 +10,7 @@ Only the pixels that the crop shows are read, and the result is written into the
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -72,6 +72,24 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
         saturation=float(color[2]),
         displacements=tuple(rng.normal(0, std, 2 * _NUM_POINTS**2).tolist()) if std else (),
     )
+
+
+def center_crop(plan: Augmentation, center: tuple[float, float], source: Size, size: Size) -> Augmentation:
+    """Return the parameters with the crop around a point, as far as the crop stays in the image.
+
+    Args:
+        plan: The parameters.
+        center: (row, column) of the point, from the corner of the image.
+        source: Height and width of the image.
+        size: Height and width of the crop.
+    """
+    row, column = (
+        min(max((point * plan.scale - crop_side / 2) / (side * plan.scale - crop_side), 0.0), 1.0)
+        if side * plan.scale > crop_side
+        else drawn
+        for point, side, crop_side, drawn in zip(center, source, size, plan.shift, strict=True)
+    )
+    return replace(plan, shift=(row, column))
 
 
 def apply_augmentation(

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import apply_augmentation, draw_augmentation
+from pixelwise.data.augmentation import Augmentation, apply_augmentation, center_crop, draw_augmentation
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
+from pixelwise.data.rare_classes import RareClassDraw, find_crop_center
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError
 from pixelwise.shapes import Size, round_up
@@ -84,7 +85,10 @@ class SampleCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
-    """Training batches of every step. Each epoch uses every sample once, in an order drawn by seed."""
+    """Training batches of every step. Each epoch uses every sample once, in an order drawn by seed.
+
+    With `rare_classes`, a fraction of the samples is replaced by samples that contain a rare class.
+    """
 
     cache: SampleCache
     samples: Sequence[Sample]
@@ -100,6 +104,8 @@ class Batches:
     """Sizes below the full crop are rounded up to a multiple of this, so that the network does not pad."""
     augment: Augment | None = None
     """Function of the user, applied after `augmentation`."""
+    rare_classes: RareClassDraw | None = None
+    """Replaces samples, by their indices in `samples`, and crops them around a pixel of the class."""
     compute_pixel_weights: Callable[[Array], Array] | None = None
     """Function from augmented, cropped labels (H, W) to the weights of their pixels, (H, W) float32."""
     pin_memory: bool = False
@@ -114,7 +120,8 @@ class Batches:
         count = self.batch_size // self.world_size
         first = step * self.batch_size + self.rank * count
         positions = range(first, first + count)
-        samples = [self._get_sample(position) for position in positions]
+        draws = [self._draw_sample(position) for position in positions]
+        samples = [sample for sample, _ in draws]
         pairs = [self.cache[sample] for sample in samples]
         image, labels = pairs[0]
         images = _allocate((len(pairs), *size, image.shape[2]), image.dtype, self.pin_memory)
@@ -123,6 +130,8 @@ class Batches:
             _require_same_format(samples[i], pairs[i][0], samples[0], image)
             rng = np.random.default_rng([self.seed, 1, position])
             plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop_size[0])
+            if (index := draws[i][1]) is not None:
+                plan = _crop_around(plan, pairs[i][1], index, size, rng)
             apply_augmentation(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
             if self.augment:
                 rng = np.random.default_rng([self.seed, 3, position])
@@ -141,9 +150,21 @@ class Batches:
         )
         return height, width
 
-    def _get_sample(self, position: int) -> Sample:
+    def _draw_sample(self, position: int) -> tuple[Sample, int | None]:
+        """Return the sample of a position and the class for which it was drawn, if any."""
+        if self.rare_classes and (drawn := self.rare_classes.draw(np.random.default_rng([self.seed, 4, position]))):
+            return self.samples[drawn[0]], drawn[1]
         epoch, index = divmod(position, len(self.samples))
-        return self.samples[int(_draw_order(self.seed, epoch, len(self.samples))[index])]
+        return self.samples[int(_draw_order(self.seed, epoch, len(self.samples))[index])], None
+
+
+def _crop_around(plan: Augmentation, labels: Array, index: int, size: Size, rng: np.random.Generator) -> Augmentation:
+    """Return the parameters with a random pixel of the class at a random place in the middle half of the crop."""
+    center = find_crop_center(labels, index, rng)
+    if center is None:
+        return plan
+    offsets = (np.array(size) / plan.scale * rng.uniform(-0.25, 0.25, 2)).tolist()
+    return center_crop(plan, (center[0] + offsets[0], center[1] + offsets[1]), labels.shape, size)
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ Networks are built and run on the meta device, which has shapes and no data, so 
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -171,6 +171,14 @@ def describe_layers(network: nn.Module, size: Size, *, in_channels: int) -> list
     with torch.inference_mode(), FlopCounterMode(display=False) as flops, _LayerRecorder(skeleton, flops) as recorder:
         skeleton(images[:1])
     return _add_memory(recorder.rows, skeleton, images)
+
+
+def count_gflops(network: nn.Module, shape: Sequence[int]) -> float:
+    """Count 10^9 floating point operations of a forward pass on images (B, C, H, W), two for each multiply-add."""
+    skeleton = copy_to_meta(network)
+    with torch.inference_mode(), FlopCounterMode(display=False) as flops:
+        skeleton(torch.empty(*shape, device="meta"))
+    return float(flops.get_total_flops()) / 1e9
 
 
 def _add_memory(rows: list[LayerRow], network: nn.Module, images: Tensor) -> list[LayerRow]:

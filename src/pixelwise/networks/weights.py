@@ -5,6 +5,7 @@ parts: files of weights, classifiers by name, a segmentation network from a clas
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from pixelwise.errors import (
     find_name,
 )
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
-from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
+from pixelwise.networks.encoders import Encoder
+from pixelwise.networks.library_encoders import TimmEncoder, is_timm_name
 from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.segnet import SegNet
@@ -355,7 +357,8 @@ def load_classifier_weights(
     Args:
         network: A network from `build_network` with `config`.
         config: The network section of the config.
-        weights: "imagenet", which torchvision or timm downloads, or a file of the classifier's weights.
+        weights: "imagenet", which torchvision or timm downloads, or a file of the classifier's weights, or of a network
+            that contains it, such as a model of segmentation_models_pytorch or torchvision.
 
     Returns:
         The report; its `missing` tensors are of the layers that are new.
@@ -367,11 +370,30 @@ def load_classifier_weights(
         ModelFileError: The file cannot be read.
     """
     if isinstance(weights, Path):
-        source = read_weights(weights)
+        source = _strip_network_prefix(network, read_weights(weights))
     else:
         classifier = build_classifier(config.encoder or "vgg16", weights=weights).network
         source = Weights(tensors=classifier.state_dict())
     return load_weights(network, Weights(tensors=_rename(network, source.tensors), notes=source.notes))
+
+
+def _strip_network_prefix(network: nn.Module, weights: Weights) -> Weights:
+    """Strip the prefix that a larger network, such as a segmentation network, adds to the names of its classifier."""
+    encoder = getattr(network, "encoder", None)
+    names = encoder.state_dict() if isinstance(encoder, Encoder) else map_vgg16_names(batch_norm=True)
+    wanted = {_join_words(name.removeprefix("model.")) for name in names}
+    found = Counter(
+        name[:start]
+        for name in weights.tensors
+        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+        if _join_words(name[start:]) in wanted
+    )
+    prefix = min(found, key=lambda prefix: (-found[prefix], len(prefix)), default="")
+    if not prefix:
+        return weights
+    inside = {name.removeprefix(prefix): value for name, value in weights.tensors.items() if name.startswith(prefix)}
+    outside = {name: value for name, value in weights.tensors.items() if not name.startswith(prefix)}
+    return Weights(tensors={**outside, **inside}, notes=(*weights.notes, f"the classifier is {prefix.rstrip('.')!r}"))
 
 
 def map_vgg16_names(*, batch_norm: bool = False) -> dict[str, str]:
@@ -420,8 +442,13 @@ def _rename(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 def _rename_for_timm(encoder: TimmEncoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors with the names of features: timm renames the "stages.0" of a classifier to "stages_0"."""
-    ours = {re.sub(r"[._]", ".", name.removeprefix("model.")): name for name in encoder.state_dict()}
-    return {ours.get(re.sub(r"[._]", ".", name), name): tensor for name, tensor in tensors.items()}
+    ours = {_join_words(name.removeprefix("model.")): name for name in encoder.state_dict()}
+    return {ours.get(_join_words(name), name): tensor for name, tensor in tensors.items()}
+
+
+def _join_words(name: str) -> str:
+    """Return the name with dots for underscores."""
+    return name.replace("_", ".")
 
 
 # A network from a trained one of the same kind, for other classes or channels. The axes of classes and of image

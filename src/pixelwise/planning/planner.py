@@ -53,7 +53,10 @@ DEFAULT_BUDGET_SECONDS = 1200.0
 """Budget if neither steps nor a budget are given."""
 
 MAX_EVALUATION_FRACTION = 0.08
-"""Largest fraction of the budget that the final evaluation may use; a larger validation set is sampled."""
+"""Largest fraction of the budget that the final evaluation may use; larger validation sets are sampled."""
+
+MAX_EVALUATIONS_FRACTION = 0.06
+"""Largest fraction of the budget for all evaluations before the final one; if needed, they score fewer images."""
 
 TARGET_STEPS = 1000
 """Optimizer steps that a run should have before its samples grow beyond `MIN_CROP_PIXELS`, and then its network."""
@@ -149,8 +152,8 @@ class Planner:
         self.largest_crop: Size = (1, 1)
         """The crop before the budget made it smaller."""
         self.step_seconds = 0.0
-        self.scoring_seconds = 0.0
-        """Time of an evaluation in both precisions."""
+        self.scoring_seconds = self.evaluation_seconds = 0.0
+        """Time of the final evaluation, and of one during the run, on all validation images that are used."""
 
     def plan(self) -> Config:
         """Choose every value that the user left open."""
@@ -347,13 +350,27 @@ class Planner:
         """Use all validation images, or a sample if scoring them takes too much of the budget."""
         splits = self.data.splits
         count, used = len(splits["val"]), len(draw_val_samples(self.config, splits))
-        self.scoring_seconds = estimate_scoring_seconds(self.data.make_trainer(self.config, self.device))
+        trainer = self.data.make_trainer(self.config, self.device)
+        self.scoring_seconds, self.evaluation_seconds = estimate_scoring_seconds(trainer)
         affordable = int(used * MAX_EVALUATION_FRACTION * self.budget / self.scoring_seconds)
         limit = max(MIN_VAL_IMAGES, affordable)
         if limit < used:
             reason = f"of {count}: scoring all would take {self.scoring_seconds:.0f} s"
             self.choose({"data.max_val_images": (limit, reason)})
-            self.scoring_seconds *= len(draw_val_samples(self.config, splits)) / used
+            used, before = len(draw_val_samples(self.config, splits)), used
+            self.scoring_seconds, self.evaluation_seconds = (
+                seconds * used / before for seconds in (self.scoring_seconds, self.evaluation_seconds)
+            )
+        self.choose_images_per_evaluation(used)
+
+    def choose_images_per_evaluation(self, used: int) -> None:
+        """Score all validation images that are used at each evaluation, or a part of them."""
+        seconds = self.config.training.num_evaluations * self.evaluation_seconds
+        count = max(MIN_VAL_IMAGES, int(used * MAX_EVALUATIONS_FRACTION * self.budget / max(seconds, 1e-9)))
+        if count < used:
+            reason = f"of {used}, so that evaluations leave time for training; the best model is scored on all"
+            self.choose({"training.images_per_evaluation": (count, reason)})
+        self.evaluation_seconds *= min(used, self.config.training.images_per_evaluation or used) / used
 
     def fix_steps(self) -> None:
         """Fix the steps of a deterministic run, which does not read the clock again."""
@@ -389,8 +406,8 @@ class Planner:
         self.config = dataclasses.replace(self.config, reasons={**self.config.reasons, key: reason})
 
     def estimate_time(self) -> TimeEstimate:
-        """Estimate the time; an evaluation during training takes half of the final one, which has two precisions."""
-        training, evaluation = self.config.training, self.scoring_seconds / 2
+        """Estimate the time of each part of the run."""
+        training, evaluation = self.config.training, self.evaluation_seconds
         start = time.monotonic() - self.started
         evaluations = (training.num_evaluations - 1) * evaluation
         if training.steps is not None:

@@ -1,6 +1,6 @@
 """The trainer: the model, the optimizer, the data and one training step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,9 +13,17 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, SampleCache
+from pixelwise.data.rare_classes import RareClassDraw
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
-from pixelwise.devices import Precision, get_random_state, keep_freed_memory, set_random_state
+from pixelwise.devices import (
+    Precision,
+    are_threads_chosen_by_user,
+    get_random_state,
+    keep_freed_memory,
+    set_random_state,
+    use_threads,
+)
 from pixelwise.errors import CheckpointError, InvalidArgumentError
 from pixelwise.import_paths import load_import_path
 from pixelwise.inference.predictor import Predictor, make_predictor
@@ -29,6 +37,7 @@ from pixelwise.networks.stages import (
     get_encoder_stages,
     get_first_stages,
 )
+from pixelwise.networks.summary import count_gflops
 from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
 from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like
@@ -44,6 +53,11 @@ from pixelwise.training.optimizers import (
 PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
 """Names of the parts of a step in a profile."""
 
+MIN_GFLOPS = 4.0
+"""Smallest forward pass that is divided among threads. Below, a second thread gains at most a tenth. Where another
+program takes a core from one of them, the threads lose most of their speed, because they wait for each other hundreds
+of times a step (`benchmarks/busy.py`)."""
+
 
 class Trainer:
     """The state of a run and the step that changes it; the same on every process.
@@ -56,6 +70,7 @@ class Trainer:
         splits: samples of each split.
         spec: description of the model, as stored in its file.
         class_weights: weight of each class in the loss; None: 1.
+        rare_classes: draws some samples for rare classes; None: all are drawn uniformly.
         device: device to train on.
         world: the processes that train together, each on its part of every batch.
         initial_weights: state dict of the network; None: random weights.
@@ -69,6 +84,7 @@ class Trainer:
         spec: ModelSpec,
         *,
         class_weights: tuple[float, ...] | None = None,
+        rare_classes: RareClassDraw | None = None,
         device: torch.device,
         world: World = SINGLE_PROCESS,
         initial_weights: Mapping[str, Tensor] | None = None,
@@ -117,6 +133,7 @@ class Trainer:
             seed=config.training.seed,
             rank=world.rank,
             world_size=world.size,
+            rare_classes=rare_classes,
             augment=load_import_path(augment, "augmentation.function") if augment else None,
             compute_pixel_weights=self._make_border_weights() if config.loss.border_weight else None,
             pin_memory=device.type == "cuda",
@@ -127,6 +144,25 @@ class Trainer:
     def val_samples(self) -> list[Sample]:
         """The validation samples to score."""
         return draw_val_samples(self.config, self.splits)
+
+    @cached_property
+    def num_threads(self) -> int:
+        """The threads of a step on the CPU.
+
+        They depend on the config and on the processors, not on the load: sums over more threads round differently, and
+        a run must be repeatable.
+        """
+        threads, config = torch.get_num_threads(), self.config
+        if threads == 1 or self.device.type != "cpu" or self.world.size > 1 or are_threads_chosen_by_user():
+            return threads
+        part = -(-config.training.batch_size // config.training.gradient_accumulation_steps)
+        gflops = count_gflops(self.model, (part, self.spec.channels, *config.data.crop_size))
+        return threads if gflops >= MIN_GFLOPS else 1
+
+    @cached_property
+    def evaluation_samples(self) -> list[Sample]:
+        """The validation samples to score at each evaluation during the run."""
+        return space_evenly(self.val_samples, self.config.training.images_per_evaluation)
 
     def _make_border_weights(self) -> Callable[[Array], Array]:
         """Return U-Net's border weights as a function of a label map."""
@@ -158,7 +194,7 @@ class Trainer:
             module.eval()  # batch statistics do not change either
         set_learning_rate(self.optimizer, config.optimizer.lr * compute_lr_factor(progress, config.schedule))
         self.optimizer.zero_grad()
-        with explain_lost_process(), explain_compile_errors():
+        with use_threads(self.num_threads), explain_lost_process(), explain_compile_errors():
             loss = accumulate_gradients(
                 self.wrapped_model,
                 batch.to(self.device).chunk(self.num_accumulation_steps),
@@ -167,7 +203,7 @@ class Trainer:
                 ignore_index=self.spec.classes.ignore_index if is_mean_over_pixels(config.loss) else None,
                 world=self.world,
             )
-        with record_function("optimizer"), explain_lost_process():
+        with use_threads(self.num_threads), record_function("optimizer"), explain_lost_process():
             if config.optimizer.clip_norm:
                 clip_gradients(self.model.parameters(), config.optimizer.clip_norm)
             self.optimizer.step()
@@ -186,7 +222,7 @@ class Trainer:
     def update_average(self, step: int, progress_of_step: float) -> None:
         """Update the averaged weights after step `step`, which took `progress_of_step` of the run."""
         self._gathered = None
-        with record_function("averaged weights"):
+        with use_threads(self.num_threads), record_function("averaged weights"):
             self.average.update(self.model, step, progress_of_step)
 
     def state(self) -> dict[str, Any]:
@@ -273,6 +309,13 @@ def draw_val_samples(config: Config, splits: Splits) -> list[Sample]:
     count = min(len(samples), limit or len(samples))
     chosen = np.random.default_rng([config.training.seed, 2]).choice(len(samples), count, replace=False)
     return [samples[i] for i in sorted(chosen)]
+
+
+def space_evenly(samples: Sequence[Sample], count: int | None) -> list[Sample]:
+    """Return at most `count` of the samples, evenly spaced; None: all."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    return [samples[i * len(samples) // count] for i in range(count)]
 
 
 def synchronize_batch_norm(model: Segmenter, device: torch.device) -> Segmenter:

@@ -14,7 +14,7 @@ from pixelwise.model_file import load_model, save_model
 from pixelwise.reports.gallery import ImageGallery, merge_galleries
 from pixelwise.training.results import SCORE_NAMES
 from pixelwise.training.run_dir import RunFolder
-from pixelwise.training.trainer import Trainer
+from pixelwise.training.trainer import Trainer, space_evenly
 
 REPORT_SECONDS = 6.0
 """Time to write the report and exit, measured on two slow cores."""
@@ -22,46 +22,55 @@ REPORT_SECONDS = 6.0
 SCORING_RESERVE = 1.25
 """Time reserved for the final evaluation, relative to the estimate from a few images."""
 
+MAX_COMPARED_IMAGES = 32
+"""Validation images on which the agreement of bf16 with float32 is measured."""
+
 ImageCallback = Callable[[ScoredImage], object]
 
 
 def estimate_closing_seconds(trainer: Trainer) -> float:
     """Estimate the time of the final evaluation and the report."""
-    return SCORING_RESERVE * estimate_scoring_seconds(trainer) + REPORT_SECONDS
+    return SCORING_RESERVE * estimate_scoring_seconds(trainer)[0] + REPORT_SECONDS
 
 
-def estimate_scoring_seconds(trainer: Trainer) -> float:
-    """Estimate the time of the final evaluation, in both precisions, from a few validation images."""
-    samples = trainer.val_samples[:3]
-    seconds = 0.0
-    gallery = ImageGallery(len(trainer.val_samples), trainer.spec.classes)
+def estimate_scoring_seconds(trainer: Trainer) -> tuple[float, float]:
+    """Estimate the time of the final evaluation, and of one that scores the same images during the run.
+
+    The first is in float32 with pictures and boundaries; bf16 adds its comparison.
+    """
+    samples, val_samples = trainer.val_samples[:3], trainer.val_samples
+    gallery = ImageGallery(len(val_samples), trainer.spec.classes)
+    per_image = []
     for predictor, on_image in [(trainer.predictor("fp32"), gallery.add), (trainer.predictor(), None)]:
         score_samples(predictor, trainer.dataset, samples[:1], boundaries=False)
         start = time.monotonic()
-        score_samples(predictor, trainer.dataset, samples, on_image=on_image)
-        per_image = (time.monotonic() - start) / len(samples)
-        seconds += per_image * len(trainer.world.own_items(trainer.val_samples))
-    return seconds
+        score_samples(predictor, trainer.dataset, samples, boundaries=on_image is not None, on_image=on_image)
+        per_image.append((time.monotonic() - start) / len(samples))
+    exact, fast = per_image
+    num_images = len(trainer.world.own_items(val_samples))
+    num_compared = min(MAX_COMPARED_IMAGES, len(val_samples)) if trainer.config.training.precision == "bf16" else 0
+    return exact * num_images + fast * num_compared, fast * num_images
 
 
 def score_validation(
     trainer: Trainer,
     predictor: Predictor,
+    samples: Sequence[Sample],
     *,
     boundaries: bool = True,
     report: bool = False,
     on_image: ImageCallback | None = None,
 ) -> EvaluationCounts:
-    """Score all validation images, each process its part; `on_image` and the progress report see this part only."""
+    """Score validation images, each process its part; `on_image` and the progress report see this part only."""
     own = score_samples(
         predictor,
         trainer.dataset,
-        trainer.world.own_items(trainer.val_samples),
+        trainer.world.own_items(samples),
         boundaries=boundaries,
         report=report,
         on_image=on_image,
     )
-    return add_counts(trainer.world.gather(own), trainer.val_samples)
+    return add_counts(trainer.world.gather(own), samples)
 
 
 def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> EvaluationCounts:
@@ -81,7 +90,7 @@ def add_counts(parts: Sequence[EvaluationCounts], samples: Sequence[Sample]) -> 
 def score_and_keep_best(trainer: Trainer, run: RunFolder, on_image: ImageCallback | None = None) -> Mapping[str, Any]:
     """Score the averaged weights; if the mean IoU is the best so far, write them as the model file."""
     predictor = trainer.predictor()
-    counts = score_validation(trainer, predictor, boundaries=False, on_image=on_image)
+    counts = score_validation(trainer, predictor, trainer.evaluation_samples, boundaries=False, on_image=on_image)
     scores = counts.compute_scores(trainer.spec.classes.names)
     if trainer.world.is_first and (scores["mean_iou"] or 0.0) > trainer.best_score:
         summary = {"mean_iou": scores["mean_iou"], "global_accuracy": scores["global_accuracy"]}
@@ -105,13 +114,15 @@ def score_best_model(trainer: Trainer, run: RunFolder) -> ScoredModel:
     module, spec = load_model(run.model) if first else (trainer.spec.build(), trainer.spec)
     labels: dict[Sample, Array] = {}
     gallery = ImageGallery(len(trainer.val_samples), spec.classes)
+    compared = set(space_evenly(trainer.val_samples, MAX_COMPARED_IMAGES))
 
     def keep(scored: ScoredImage) -> None:
-        labels[scored.sample] = scored.prediction
+        if scored.sample in compared:
+            labels[scored.sample] = scored.prediction
         gallery.add(scored)
 
     predictor = replace(trainer.broadcast_predictor(module, "fp32"), spec=spec)
-    counts = score_validation(trainer, predictor, report=True, on_image=keep)
+    counts = score_validation(trainer, predictor, trainer.val_samples, report=True, on_image=keep)
     gallery = merge_galleries(trainer.world.gather(gallery))
     if not first:
         return ScoredModel(predictor=predictor, counts=counts, gallery=gallery)
