@@ -29,7 +29,8 @@ from pixelwise.errors import (
     find_name,
 )
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
-from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
+from pixelwise.networks.encoders import Encoder
+from pixelwise.networks.library_encoders import TimmEncoder, is_timm_name
 from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.segnet import SegNet
