@@ -188,7 +188,7 @@ def evaluate(
             "The threshold is chosen on the test split, so its scores on that split are too high. Use --split val."
         )
     dataset = adapt_to_model(dataset, predictor, samples)
-    logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    logger.info(f"Evaluating on split {chosen!r}: {format_count(len(samples), 'image')}, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{format_count(num_unlabeled, 'image')} of {dataset.location} without a mask: left out")
     for fault in dataset.index.faults:
