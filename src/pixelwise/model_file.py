@@ -129,10 +129,14 @@ def find_model(path: Path) -> Path:
         if file.is_file():
             file.open("rb").close()
             return file
-    hint = "Expected a run folder or a model file."
     if (path / "config.yaml").is_file():
         hint = "The run has not been evaluated yet. Continue it with 'pixelwise train --resume'."
-    raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
+        raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
+    if path.is_dir():
+        raise PathNotFoundError(
+            f"'{path}' has no {MODEL_FILE_NAME}. Expected a run folder or a model file. Give the model before the data."
+        )
+    raise PathNotFoundError(f"Model '{path}' does not exist. Expected a run folder or a model file.")
 
 
 def _to_dict(spec: ModelSpec) -> dict[str, Any]:

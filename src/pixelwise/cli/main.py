@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
@@ -57,8 +58,32 @@ _SUBSTITUTES = {
 }
 """Characters of messages, tables and bars that some consoles cannot show."""
 
+
+def _hide_types_of_flags(parameters: list[Any]) -> list[Any]:
+    """Return the parameters without a type in the help of those that take no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
+            parameter.metavar = ""
+    return parameters
+
+
+class _Command(TyperCommand):
+    """A command whose help shows no type for its flags, `--help` included."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
+class _CommandGroup(TyperGroup):
+    """The commands, with the same help."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _hide_types_of_flags(super().get_params(ctx))
+
+
 app = typer.Typer(
     name="pixelwise",
+    cls=_CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -114,7 +139,7 @@ def _register(name: str, function: Callable[..., Any], text: str) -> None:
     signature = inspect.Signature([*parameters, *shared])
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
-    app.command(name, help=text)(command)
+    app.command(name, cls=_Command, help=text)(command)
 
 
 def _import_torch() -> None:

@@ -272,8 +272,10 @@ def build_classifier(
         except PixelwiseError:
             raise
         except Exception as error:  # each library and each proxy fails in its own way
+            installed = next((key for key, packaged in PACKAGED_WEIGHTS.items() if packaged.find()), "")
+            other = f" Or use {installed}, whose weights are installed." if installed else ""
             raise InvalidArgumentError(
-                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). {advice}"
+                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). {advice}{other}"
             ) from error
         report = load_weights(classifier.network, tensors)
     elif weights != "none":
@@ -291,7 +293,7 @@ The last is empty if no weights are published.
 
 
 def _advise_download(url: str) -> str:
-    return f"On a computer with a connection, download {url} and give that file as the weights."
+    return f"On a computer with a connection, download {url} and give that file with --weights (in Python: weights)."
 
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:
