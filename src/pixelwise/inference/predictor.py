@@ -452,7 +452,7 @@ class Predictor:
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"The image is {image.dtype}, but the model was trained on {self.spec.dtype}. "
-                f"Convert it to {self.spec.dtype} as the training images were, or train on {image.dtype} images."
+                f"Use {self.spec.dtype} pixels, scaled as for training, or train on {image.dtype} images."
             )
         pixels = DecodedImage(pixels=pixels, alpha=False).fill_missing(None, self.spec.nodata)[0]
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one channel of several is not gray
