@@ -18,7 +18,8 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
-    *("api", "cli/test_bad_options.py", "checks/test_planted.py", "conversion/test_conversion.py"),
+    *("api", "cli/test_bad_options.py", "cli/test_imports.py", "checks/test_planted.py"),
+    "conversion/test_conversion.py",
     *("data/formats/test_malformed_annotations.py", "data/test_synthetic.py", "evaluation", "exporting"),
     *("inference/test_engine_selection.py", "inference/test_engines.py", "inference/test_int8_file.py"),
     *("inference/tiling/test_tiled.py", "lowering", "networks/geometry/test_network_geometry.py"),
@@ -101,11 +102,12 @@ def _default_interrupt_handler() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_pretrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give the same plans on every machine: no downloads, and no weights of the user."""
+    """Give the same plans on every machine: no downloads, and no weights or converted networks of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXELWISE_OFFLINE", "1")
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub-home")))
+        patch.setenv("PIXELWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

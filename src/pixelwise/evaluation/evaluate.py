@@ -22,7 +22,7 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.joined_dataset import load_datasets, name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, format_count
 from pixelwise.evaluation.result import ChosenThreshold
 from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.inference.batching import Failure, predict_all
@@ -214,7 +214,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
         named_splits = {name: _select_named(dataset.samples, names) for name, names in run_names.items()}
         by_split |= {name: samples for name, samples in named_splits.items() if samples}
         if num_new := len(set(dataset.samples).difference(*by_split.values())):
-            logger.info(f"{num_new} image(s) of {dataset.location} are in no split of the run and are not scored")
+            logger.info(f"{format_count(num_new, 'image')} of {dataset.location} in no split of the run: not scored")
     elif named:
         scope = "the splits of the folder apply" if by_split else f"all {len(dataset.samples)} images are scored"
         logger.info(

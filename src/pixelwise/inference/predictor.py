@@ -21,7 +21,7 @@ from pixelwise.data.io.decoded_image import convert_dtype
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, encode_png
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.errors import InvalidArgumentError, find_name, format_count
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -36,7 +36,7 @@ from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.inference.tiling.planner import WHOLE_PIXELS, TilePlanner
 from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_tiles, compute_seam_score, predict_tiles
 from pixelwise.inference.tta import TRANSFORMS, average_views, make_views
-from pixelwise.model_file import ModelSpec, load_model
+from pixelwise.model_file import ModelSpec, load_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
@@ -95,7 +95,7 @@ class PredictionOptions:
         return self.tiling == "exact" and not self.is_single
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one image.
 
@@ -122,6 +122,9 @@ class Prediction:
     image: npt.NDArray[Any] | None = None
     """(H, W) or (H, W, C), the image that was predicted."""
     classes: Classes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Prediction: labels {describe_value(self.labels)}>"
 
     @cached_property
     def logits(self) -> npt.NDArray[np.float32]:
@@ -152,7 +155,7 @@ class Prediction:
         return f'<img src="data:image/png;base64,{content}"><div>{legend}</div>'
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Predictor:
     """A model on one device, in one precision. `pixelwise.load` makes one.
 
@@ -172,6 +175,8 @@ class Predictor:
     """The network on its engine; None: it is built at the first prediction."""
     threshold: float | None = None
     """Probability from which on a pixel is labeled foreground, of two classes; None: the most probable class."""
+    checksum: str = ""
+    """Checksum of the model file; empty for a model in memory."""
 
     def __post_init__(self) -> None:
         if self.threshold is None:
@@ -179,6 +184,10 @@ class Predictor:
         self.require_two_classes()
         if not 0 < self.threshold < 1:
             raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.classes.names)} classes, {format_count(self.spec.channels, 'channel')}"
+        return f"<Predictor: {self.spec.network.name}, {classes}, {self.engine} in {self.precision} on {self.device}>"
 
     def require_two_classes(self) -> None:
         """Raise InvalidArgumentError for a model of another number of classes, which has no threshold."""
@@ -363,9 +372,13 @@ class Predictor:
         """Return the module with its network optimized for prediction by the engine."""
         network = self.engine_network
         if network is None:
-            source = NetworkSource(module=self.module, channels=self.spec.channels)
-            network = ENGINES[self.engine].build(source, self.device, self.precision)
+            network = ENGINES[self.engine].build(self.source, self.device, self.precision)
         return replace_network(self.module, network)
+
+    @property
+    def source(self) -> NetworkSource:
+        """Return the network from which an engine is built."""
+        return NetworkSource(module=self.module, channels=self.spec.channels, checksum=self.checksum)
 
     @cached_property
     def tile_planner(self) -> TilePlanner:
@@ -430,16 +443,21 @@ class Predictor:
             raise InvalidArgumentError(
                 f"The image has shape {image.shape}. Expected (H, W) or (H, W, C) with every side above 0."
             )
+        if image.shape[0] == self.spec.channels != pixels.shape[2] and image.ndim == 3:
+            raise InvalidArgumentError(
+                f"The image has shape {image.shape}. Expected the channels last, (H, W, C). "
+                "Use np.moveaxis(image, 0, -1)."
+            )
         pixels = convert_dtype(pixels)
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"The image is {image.dtype}, but the model was trained on {self.spec.dtype}. "
-                f"Use pixels in the units of the training images."
+                f"Use {self.spec.dtype} pixels, scaled as for training, or train on {image.dtype} images."
             )
         pixels = DecodedImage(pixels=pixels, alpha=False).fill_missing(None, self.spec.nodata)[0]
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one channel of several is not gray
             raise InvalidArgumentError(
-                f"The image has {pixels.shape[2]} channel(s), but the model was trained on images of "
+                f"The image has {format_count(pixels.shape[2], 'channel')}, but the model was trained on images of "
                 f"{self.spec.channels} files, one per channel. Name them STEM_0000 to "
                 f"STEM_{self.spec.channels - 1:04d}, or give one file with all channels."
             )
@@ -448,6 +466,10 @@ class Predictor:
 
 
 def _to_array(image: npt.ArrayLike) -> Array:
+    if isinstance(image, Sequence) and any(isinstance(part, str | os.PathLike) for part in image):
+        raise InvalidArgumentError(
+            "image is a list of paths, but must be one path or one array. Predict each in a loop."
+        )
     try:
         return np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors of a GPU
@@ -502,7 +524,8 @@ def load(
     module, spec = load_model(model)
     chosen = _choose_precision(precision, chosen_device, spec, name)
     require_engine(name, chosen_device, chosen)
-    predictor = replace(make_predictor(module, spec, chosen_device, chosen, name), threshold=threshold)
+    predictor = make_predictor(module, spec, chosen_device, chosen, name)
+    predictor = replace(predictor, threshold=threshold, checksum=read_checksum(model))
     if chosen == "int8":
         return make_int8_predictor(predictor, name, read_int8(model, name)[0])
     return select_engine(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor
@@ -520,7 +543,7 @@ def make_predictor(
 
 def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor:
     """Return the predictor with its network in int8, an ONNX graph, on an engine that supports int8."""
-    source = NetworkSource(module=predictor.module, channels=predictor.spec.channels, int8=graph)
+    source = replace(predictor.source, int8=graph)
     network = ENGINES[engine].build(source, predictor.device, "int8")
     return replace(predictor, precision="int8", engine=engine, engine_network=network)
 
