@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
@@ -52,8 +53,29 @@ _SUBSTITUTES = {
 }
 """Characters of messages, tables and bars that some consoles cannot show."""
 
+
+class _FlagsWithoutType:
+    """A command whose help shows flags and counters without the type of a value, which they do not take."""
+
+    def get_params(self, context: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
+        for parameter in parameters:
+            if isinstance(parameter, TyperOption) and (parameter.is_flag or parameter.count):
+                parameter.metavar = ""
+        return parameters
+
+
+class _Command(_FlagsWithoutType, TyperCommand):
+    pass
+
+
+class _Group(_FlagsWithoutType, TyperGroup):
+    pass
+
+
 app = typer.Typer(
     name="pixelwise",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -109,7 +131,7 @@ def _register(name: str, function: Callable[..., Any], text: str) -> None:
     signature = inspect.Signature([*parameters, *shared])
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
-    app.command(name, help=text)(command)
+    app.command(name, cls=_Command, help=text)(command)
 
 
 def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], words: list[str], verbosity: int) -> None:
