@@ -285,6 +285,7 @@ def test_each_picture_has_its_title_below(open_page: Callable[..., Page], kind: 
         assert caption is not None
         assert caption["y"] >= image["y"] + image["height"]
         assert abs(caption["x"] - image["x"]) < 2
+        assert width > 390 or image["width"] > 150  # two columns fill a phone
 
 
 def test_charts_have_the_colors_of_the_page(open_page: Callable[..., Page]) -> None:
