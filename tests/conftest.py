@@ -18,7 +18,8 @@ TESTS = Path(__file__).resolve().parent
 REPOSITORY = TESTS.parent
 
 SLOW_PATHS = (
-    *("api", "cli/test_bad_options.py", "checks/test_planted.py", "conversion/test_conversion.py"),
+    *("api", "cli/test_bad_options.py", "cli/test_imports.py", "checks/test_planted.py"),
+    "conversion/test_conversion.py",
     *("data/formats/test_malformed_annotations.py", "data/test_synthetic.py", "evaluation", "exporting"),
     *("inference/test_engine_selection.py", "inference/test_engines.py", "inference/test_int8_file.py"),
     *("inference/tiling/test_tiled.py", "lowering", "networks/geometry/test_network_geometry.py"),

@@ -73,5 +73,8 @@ def test_arguments_of_a_call_are_checked() -> None:
     assert call(np.int64(2), later=object) == (2, object)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="side is 0"):
         call(0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
-        call(1, width=2)  # type: ignore[call-arg]
+    message = r"Unknown argument of .*call: 'latr'\. Did you mean 'later'\? Choose one of: later, side\."
+    with pytest.raises(InvalidArgumentError, match=message):
+        call(1, latr=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"call\(\) missing 1 required positional argument: 'side'"):
+        call()  # type: ignore[call-arg]

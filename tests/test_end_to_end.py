@@ -290,7 +290,7 @@ def test_predict_lists_failures_and_continues(pixelwise: Run, streets: Path, tra
     Path("photos/bad.png").write_bytes(b"garbage")
     result = pixelwise("predict", trained, "photos", "-o", "out", "--device", "cpu")
     assert result.code == 1
-    assert result.out == "1 files written to out\n"
+    assert result.out == "1 file written to out\n"
     assert result.err.count("failed: photos/bad.png") == 1
     assert Path("out/good.png").exists()
 

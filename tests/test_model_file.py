@@ -128,7 +128,8 @@ def test_run_folder_is_a_model(trained: Path) -> None:
 
 def test_run_without_a_model_raises(tmp_path: Path) -> None:
     with pytest.raises(
-        PathNotFoundError, match=r"model\.safetensors' does not exist\. Expected a run folder or a model"
+        PathNotFoundError,
+        match=rf"'{tmp_path}' has no model\.safetensors\. Expected .*\. Give the model before the data",
     ):
         load_model(tmp_path)
     (tmp_path / "config.yaml").touch()

@@ -197,11 +197,16 @@ def test_each_command_has_help(name: str) -> None:
     assert result.exit_code == 0, result.output
     missing = [word for word in COMMANDS[name][1] if word not in result.output]
     assert missing == []
+    assert [
+        word for word in ("<bool>", "--verbose -v <int>", "360, 480") if word in " ".join(result.output.split())
+    ] == []
+    usage = next(line for line in result.output.splitlines() if "Usage:" in line)
+    assert usage.split("[OPTIONS]")[1] == usage.split("[OPTIONS]")[1].upper()
 
 
 def test_python_m_pixelwise_lists_the_commands() -> None:
     result = python("-m", "pixelwise", "--help")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr, "<" in result.stdout) == (0, "", False)
     assert [name for name in COMMANDS if name not in result.stdout] == []
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
-from pixelwise.errors import InvalidArgumentError, find_name, simplify_name
+from pixelwise.errors import InvalidArgumentError, find_name, simplify_name, unknown_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +81,20 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
     A quoted annotation is not evaluated, and its argument is not checked.
 
     Raises:
-        InvalidArgumentError: In a call, where an argument has another type or is out of range.
+        InvalidArgumentError: In a call, where an argument has an unknown name, has another type or is out of range.
     """
     signature = inspect.signature(function)
     hints = {name: p.annotation for name, p in signature.parameters.items() if p.annotation is not p.empty}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        for name in kwargs.keys() - signature.parameters.keys():
+            called = function.__qualname__.removesuffix(".__init__")
+            raise unknown_name(f"argument of {called}:", name, signature.parameters.keys() - {"self"})
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # Python's own error, which names the function
         for name in bound.arguments.keys() & hints.keys():
             bound.arguments[name] = convert(bound.arguments[name], hints[name], name)
         return function(*bound.args, **bound.kwargs)

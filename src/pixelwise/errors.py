@@ -75,6 +75,11 @@ def missing_extra(what: str, package: str, extra: str) -> InvalidArgumentError:
     )
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return `1 mask`, `2 masks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def explain_missing_extra(what: str, package: str, extra: str) -> Iterator[None]:
     """Turn a failed import of an optional package into the error of `missing_extra`."""

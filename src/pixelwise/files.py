@@ -152,7 +152,7 @@ def remove_temporary_files(folder: Path, is_target: Callable[[Path], bool] = lam
             temporary.unlink(missing_ok=True)
 
 
-def compute_sha256(chunks: Iterable[bytes]) -> str:
+def compute_sha256(chunks: Iterable[bytes | memoryview]) -> str:
     """Compute the SHA-256 of consecutive chunks of bytes, in hexadecimal."""
     digest = hashlib.sha256()
     for chunk in chunks:

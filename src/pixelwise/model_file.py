@@ -9,7 +9,7 @@ something else. A file with a different format is refused.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pixelwise.config import NetworkConfig, from_dict
 from pixelwise.data.classes import Classes, classes_from_dict
@@ -91,7 +92,8 @@ def load_model(model: str | Path) -> tuple[Segmenter, ModelSpec]:
         raise ModelFileError(f"{path} was altered after it was written (checksum). Copy it again, or train again.")
     spec = _to_spec(path, values)
     try:
-        module = spec.build()
+        with _SkippedInitialization():
+            module = spec.build()
     except (PixelwiseError, TypeError, ValueError, RuntimeError) as error:
         raise _refuse_network(path, error) from error
     try:
@@ -127,10 +129,14 @@ def find_model(path: Path) -> Path:
         if file.is_file():
             file.open("rb").close()
             return file
-    hint = "Expected a run folder or a model file."
     if (path / "config.yaml").is_file():
         hint = "The run has not been evaluated yet. Continue it with 'pixelwise train --resume'."
-    raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
+        raise PathNotFoundError(f"Model '{file}' does not exist. {hint}")
+    if path.is_dir():
+        raise PathNotFoundError(
+            f"'{path}' has no {MODEL_FILE_NAME}. Expected a run folder or a model file. Give the model before the data."
+        )
+    raise PathNotFoundError(f"Model '{path}' does not exist. Expected a run folder or a model file.")
 
 
 def _to_dict(spec: ModelSpec) -> dict[str, Any]:
@@ -190,13 +196,26 @@ def _refuse_network(path: Path, error: Exception) -> ModelFileError:
 def _compute_checksum(values: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
     """Compute the SHA-256 of the metadata and of every tensor's name and bytes."""
 
-    def iterate_chunks() -> Iterator[bytes]:
+    def iterate_chunks() -> Iterator[bytes | memoryview]:
         yield json.dumps(values, sort_keys=True).encode()
         for name in sorted(weights):
             yield name.encode()
-            yield weights[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+            yield weights[name].reshape(-1).view(torch.uint8).numpy().data
 
     return compute_sha256(iterate_chunks())
+
+
+class _SkippedInitialization(TorchFunctionMode):
+    """A context in which new parameters are not drawn, because a file has their values."""
+
+    draws = (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        tensor = args[0] if args else (kwargs or {}).get("tensor")
+        is_drawn = func in self.draws and isinstance(tensor, nn.Parameter)
+        return tensor if is_drawn else func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -69,4 +69,4 @@ def test_evaluate_names_what_a_list_lacks(
     assert isinstance(run, TrainResult)
     (folders[1] / "test.txt").write_text("a\ngone\n", encoding="utf-8")
     assert pw.evaluate(run.run, folders[1], device="cpu").num_images == 1
-    assert "1 name(s) in split lists that are of no image, or of several: test.txt: gone. Restore" in caplog.text
+    assert "1 name in split lists that are of no image, or of several: test.txt: gone. Restore" in caplog.text

@@ -5,12 +5,12 @@ import pytest
 
 from pixelwise.checks.findings import (
     CODES,
-    format_count,
     format_names,
     make_finding,
     make_printable,
     split_error_message,
 )
+from pixelwise.errors import format_count
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "check.md"
 

@@ -12,6 +12,7 @@ from pixelwise.cli.results import (
     print_cross_validation,
     print_evaluation,
     print_failures,
+    print_localization,
     print_scores,
     print_training,
 )
@@ -19,6 +20,7 @@ from pixelwise.config import Config
 from pixelwise.evaluation.result import EvaluationResult
 from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.networks import NETWORKS, describe
+from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.training.results import CrossValidationResult, TrainResult
 
 Capture = pytest.CaptureFixture[str]
@@ -135,6 +137,21 @@ def test_failures_name_the_file_once(capsys: Capture) -> None:
     assert capsys.readouterr().err == "failed: a.png: is empty\nfailed: b.png: no room\n"
 
 
+def test_a_reason_of_several_inputs_is_printed_once(capsys: Capture) -> None:
+    print_failures([(Path("a.png"), "a.png: Too dark."), (Path("c.png"), "Empty."), (Path("b.png"), "Too dark.")])
+    assert capsys.readouterr().err == "failed: 2 inputs: Too dark.\n  a.png\n  b.png\nfailed: c.png: Empty.\n"
+
+
+@pytest.mark.parametrize(("probability", "is_guess"), [(0.03, True), (0.3, False)])
+def test_a_class_that_is_hardly_likely_is_called_a_guess(probability: float, is_guess: bool, capsys: Capture) -> None:
+    found = LocalizedClass(name="tick", probability=probability, peak=(1, 2))
+    image = LocalizedImage(image=Path("a.png"), heatmap=Path("b.png"), classes=(found,))
+    print_localization(LocalizeReport(images=(image,), failures=()), {"output": "out"})
+    shown = capsys.readouterr().out
+    assert ("guesses" in shown) == is_guess
+    assert shown.endswith("1 heat map written to out\n")
+
+
 def test_a_run_is_printed_with_its_files(capsys: Capture) -> None:
     run = Path("runs/a")
     result = TrainResult(run=run, model=run / "model", report=run / "report.html", scores={"mean_iou": 0.5})
@@ -165,6 +182,7 @@ def test_a_network_fits_eighty_columns(name: str, capsys: Capture, monkeypatch: 
     monkeypatch.setenv("COLUMNS", "80")
     rows = describe(name)
     lines = run(capsys, "networks", name.upper()).splitlines()
+    assert ("pool + switches" in "".join(lines)) == any(row.operator == "max_unpool" for row in rows)
     assert max(map(len, lines)) <= 80
     assert "\u2026" not in "".join(lines)
     # One line for each layer, with its whole name and all figures.
@@ -208,7 +226,9 @@ def test_long_names_of_layers_are_complete(capsys: Capture, monkeypatch: pytest.
 
 def test_networks_prints_the_input(capsys: Capture) -> None:
     shown = run(capsys, "networks", "unet", "--size", "64", "96", "--channels", "1", "--set", "network.depth=2")
-    assert "unet: image of 64x96, 1 channels, 11 classes" in shown
+    assert "unet: image of 64x96, 1 channel, 11 classes" in shown
+    assert "padded" not in shown
+    assert "padded from 63x96" in run(capsys, "networks", "unet", "--size", "63", "96")
 
 
 def test_info_prints_a_line_per_value(capsys: Capture) -> None:

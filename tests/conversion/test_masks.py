@@ -144,7 +144,7 @@ def test_nnunet(make: Make, tmp_path: Path) -> None:
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
     }
-    assert result.notes == ("nnU-Net makes its own folds: 2 val pair(s) are in imagesTr",)
+    assert result.notes == ("nnU-Net makes its own folds: imagesTr has 2 val pairs",)
     cases = [f"{split}_city_{n}.1" for split in ("train", "val") for n in (0, 1)]
     assert sorted(p.name for p in (out / "imagesTr").iterdir()) == [f"{case}_0000.png" for case in cases]
     assert sorted(p.name for p in (out / "labelsTr").iterdir()) == [f"{case}.png" for case in cases]

@@ -109,7 +109,7 @@ def test_yolo_contains_every_pixel_except_ignored_ones(make: Make, tmp_path: Pat
             copied = out / f"images/{split}/{name}.jpg"
             assert copied.read_bytes() == (source / f"images/{split}/{name}.jpg").read_bytes()
     assert result.notes == (
-        f"YOLO cannot represent ignored pixels: {lost} ignored pixels of 6 image(s) became background",
+        f"YOLO cannot represent ignored pixels: {lost} ignored pixels of 6 images became background",
     )
     assert yaml.safe_load((out / "data.yaml").read_text()) == {
         "path": ".",

@@ -132,7 +132,7 @@ def test_images_without_masks_are_reported(model: Path, tmp_path: Path) -> None:
     with use_reporter(recorder):
         evaluate(model, data, device="cpu")
     assert recorder.messages[0] == "Evaluating on split 'test': 1 images, fp32"
-    assert "1 image(s)" in recorder.messages[1]
+    assert "1 image of" in recorder.messages[1]
     assert "have no mask" in recorder.messages[1]
 
 

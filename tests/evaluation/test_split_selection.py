@@ -122,7 +122,7 @@ def test_images_in_no_split_of_the_run_are_counted(run: Path, tmp_path: Path) ->
         assert choose(data, run) == ("val", ["b"])
     assert recorder.messages == [
         f"The splits of the run apply, because {data} has images of the run",
-        f"1 image(s) of {data} are in no split of the run and are not scored",
+        f"1 image of {data} in no split of the run: not scored",
     ]
 
 
@@ -137,7 +137,7 @@ def test_images_that_the_run_left_out_are_told_from_new_ones(run: Path, tmp_path
         assert choose(data, run) == ("val", ["b"])
     assert recorder.messages[1:] == [
         f"Not scored, because the run left them out (see {run / 'left_out.yaml'}): 'c'",
-        f"1 image(s) of {data} are in no split of the run and are not scored",
+        f"1 image of {data} in no split of the run: not scored",
     ]
 
 

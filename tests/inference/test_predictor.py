@@ -127,11 +127,17 @@ def test_many_classes_need_wider_labels(make_model: MakeModel, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (image(4, 4, 2), DataError, r"he image has 2 channel\(s\), but 3 are expected"),
-        (image(4, 4, 3, "uint16"), InvalidArgumentError, "The image is uint16, but the model was trained on uint8"),
+        (image(4, 4, 2), DataError, "he image has 2 channels, but 3 are expected"),
+        (
+            image(4, 4, 3, "uint16"),
+            InvalidArgumentError,
+            "trained on uint8. Convert it to uint8 as the training images were, or train on uint16",
+        ),
         (image(4, 4).astype(np.float32) / 255, InvalidArgumentError, "The image is float32"),
         (image(4, 4).astype(np.int64), InvalidArgumentError, "The image is int64, but the model was trained on uint8"),
         (np.zeros((2, 3, 4, 5), np.uint8), InvalidArgumentError, r"shape \(2, 3, 4, 5\)"),
+        (image(4, 4).transpose(2, 0, 1), InvalidArgumentError, r"shape \(3, 4, 4\)\. Expected the channels last"),
+        (["a.tif"], InvalidArgumentError, "image is a list of paths, but must be one path or one array"),
         (np.zeros(3, np.uint8), InvalidArgumentError, r"Expected \(H, W\) or \(H, W, C\)"),
         (np.zeros((0, 3, 3), np.uint8), InvalidArgumentError, "with every side above 0"),
     ],
@@ -143,7 +149,7 @@ def test_an_image_of_another_kind_is_an_error(rgb: Predictor, given: Image, erro
 
 def test_three_channels_given_to_a_gray_model_are_an_error(make_model: MakeModel, tmp_path: Path) -> None:
     predictor = load(make_model(tmp_path / "m", channels=1), device="cpu")
-    with pytest.raises(DataError, match=r"has 3 channel\(s\), but 1 are expected"):
+    with pytest.raises(DataError, match="has 3 channels, but 1 are expected"):
         predictor.predict(image(4, 4))
 
 

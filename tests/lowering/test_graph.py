@@ -5,7 +5,8 @@ import torch
 from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
-from pixelwise.lowering.graph import FrameGraph, LabelGraph, NetworkGraph, capture
+from pixelwise.lowering.capture import capture
+from pixelwise.lowering.graph import FrameGraph, LabelGraph, NetworkGraph
 from pixelwise.networks import NETWORKS, Segmenter, build_network
 from pixelwise.networks.registry import NETWORK_KEYS
 

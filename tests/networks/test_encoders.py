@@ -15,10 +15,10 @@ from pixelwise.networks.encoders import (
     build_encoder,
     get_classifier_layers,
     infer_map_shapes,
-    list_encoders,
 )
 from pixelwise.networks.geometry.alignment import compute_alignment, compute_map_size
 from pixelwise.networks.geometry.layer_windows import dilate, get_windows
+from pixelwise.networks.library_encoders import list_encoders
 from pixelwise.ops import max_pool_with_switches
 
 # One network of each way that torchvision and timm build them, small ones.

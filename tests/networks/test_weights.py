@@ -339,7 +339,8 @@ def test_googlenet_transforms_its_input():
 )
 def test_error_without_a_connection_names_the_url(name, url):
     with pytest.raises(
-        InvalidArgumentError, match=rf"{name}' cannot be downloaded .*no route to host.* download {url}.* and give that"
+        InvalidArgumentError,
+        match=rf"{name}' cannot be downloaded .*no route to host.* download {url}.* and give that file with --weights",
     ):
         build_classifier(name, weights="imagenet")
 

@@ -184,7 +184,7 @@ def test_a_fault_is_a_failure_of_its_image(model: Path, scenes: Path, tmp_path: 
     (first, missing), (second, gray) = report.failures
     assert (first, second) == (scenes / "a_0000.png", scenes / "gray.png")
     assert "but no file was given for channel 1" in missing
-    assert "gray.png: The image has 1 channel(s), but the model was trained on images of 2 files" in gray
+    assert "gray.png: The image has 1 channel, but the model was trained on images of 2 files" in gray
 
 
 def test_a_channel_file_is_not_a_gray_image(make_model: Callable[..., Path], tmp_path: Path) -> None:

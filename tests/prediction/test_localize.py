@@ -496,6 +496,7 @@ def test_without_a_connection_the_error_says_how_to_give_a_file(
     said = capsys.readouterr().err
     assert "cannot be downloaded" in said
     assert "https://download.pytorch.org/models/squeezenet1_1" in said
+    assert "give that file with --weights (in Python: weights). Or use tf_efficientnet_lite0, whose weights" in said
 
 
 def picture(height: int = 24, width: int = 32) -> npt.NDArray[np.uint8]:

@@ -51,7 +51,7 @@ def vgg_with_switches() -> nn.Module:
 
 
 def timm_resnet() -> nn.Module:
-    from pixelwise.networks.encoders import TimmEncoder
+    from pixelwise.networks.library_encoders import TimmEncoder
     from pixelwise.networks.unet import EncoderUNet
 
     return EncoderUNet(3, 4, encoder=TimmEncoder("test_resnet", in_channels=3), normalization="group")

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from pixelwise.config import OptimizerConfig
 from pixelwise.training import muon
-from pixelwise.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalize
+from pixelwise.training.muon import COEFFICIENTS, STEPS, STRIP_ROWS, Muon, orthogonalize, orthogonalize_kernels
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 32), (32, 8), (1, 9), (9, 1)])
@@ -48,12 +48,35 @@ def with_singular_values(values: Tensor, columns: int) -> Tensor:
     return (left * values) @ right.T
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (1, 9), (48, 432)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 32), (1, 9), (48, 432), (STRIP_ROWS + 1, 2 * STRIP_ROWS)])
 def test_steps_on_the_product_are_steps_on_the_matrix(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
     torch.testing.assert_close(orthogonalize(matrix), stepwise(matrix), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(orthogonalize(matrix.T), stepwise(matrix).T, rtol=1e-9, atol=1e-9)
+
+
+def test_five_steps_in_float32_need_no_second_product() -> None:
+    torch.manual_seed(0)
+    matrix = with_singular_values(torch.logspace(0, -6, 64, dtype=torch.float64), 576)
+    torch.testing.assert_close(orthogonalize(matrix.float()).double(), stepwise(matrix), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3, 3), (9, 2, 2, 2), (5, 7)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_kernels_of_one_shape_are_orthogonalized_one_by_one(shape: tuple[int, ...], count: int) -> None:
+    torch.manual_seed(0)
+    kernels = [torch.randn(shape) for _ in range(count)]
+    scale = max(1.0, shape[0] ** 2 / kernels[0].numel()) ** 0.5
+    expected = [scale * stepwise_of_any_shape(kernel.flatten(1)).view(shape) for kernel in kernels]
+    layouts = (torch.contiguous_format, torch.channels_last) if len(shape) == 4 else (torch.contiguous_format,)
+    for layout in layouts:
+        given = [kernel.contiguous(memory_format=layout) for kernel in kernels]
+        torch.testing.assert_close(orthogonalize_kernels(given, torch.float32), expected, rtol=0, atol=1e-4)
+
+
+def stepwise_of_any_shape(matrix: Tensor) -> Tensor:
+    return stepwise(matrix) if len(matrix) <= matrix.shape[1] else stepwise(matrix.T).T
 
 
 def test_bfloat16_rounds_no_more_than_steps_on_the_matrix() -> None:

@@ -12,6 +12,7 @@ from pixelwise.config import OptimizerConfig, ScheduleConfig
 from pixelwise.training.optimizers import (
     AveragedWeights,
     build_optimizer,
+    clip_gradients,
     compute_lr_factor,
     compute_resolution,
     set_learning_rate,
@@ -260,3 +261,19 @@ def test_muon_moves_an_encoder_by_the_learning_rate_of_adamw() -> None:
     model(torch.ones(3)).sum().backward()
     optimizer.step()
     torch.testing.assert_close(before - model.weight, torch.full((2, 3), 5e-4), rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("max_norm", [1.0, 13.0, 20.0])
+def test_gradients_are_clipped_to_a_global_norm(max_norm: float) -> None:
+    a, b, frozen = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    a.grad, b.grad = torch.tensor([3.0, 4.0]), torch.tensor([12.0])
+    clip_gradients([a, b, frozen], max_norm)
+    factor = min(max_norm / 13, 1.0)
+    torch.testing.assert_close(torch.cat([a.grad, b.grad]), factor * torch.tensor([3.0, 4.0, 12.0]))
+
+
+def test_a_gradient_that_is_nan_makes_all_gradients_nan() -> None:
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    a.grad, b.grad = torch.tensor([math.nan]), torch.tensor([1.0])
+    clip_gradients([a, b], 5.0)
+    assert b.grad.isnan()

@@ -33,7 +33,7 @@ from pixelwise.api.options import (
 )
 from pixelwise.arguments import Count, Fraction, Index, NonNegative, check_arguments
 from pixelwise.checks.findings import CODES, format_names
-from pixelwise.errors import DataError, InvalidArgumentError, wrap_path_errors
+from pixelwise.errors import DataError, InvalidArgumentError, format_count, wrap_path_errors
 from pixelwise.evaluation.result import EvaluationResult
 from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
 from pixelwise.quantization.result import QuantizeResult
@@ -190,11 +190,11 @@ def evaluate(
     dataset = adapt_to_model(dataset, predictor, samples)
     logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
-        logger.info(f"{num_unlabeled} image(s) of {dataset.location} have no mask and are left out")
+        logger.info(f"{format_count(num_unlabeled, 'image')} of {dataset.location} without a mask: left out")
     for fault in dataset.index.faults:
         if CODES[fault.code][0] == "error":
             shown = format_names([dataset.get_relative_path(path) for path in fault.files])
-            logger.warning(f"{len(fault.files)} {fault.noun}(s) {fault.problem}: {shown}. {fault.fix}")
+            logger.warning(f"{format_count(len(fault.files), fault.noun)} {fault.problem}: {shown}. {fault.fix}")
     if dataset.index.same_stem:
         names = ", ".join(path.name for path in dataset.index.same_stem[:3])
         raise DataError(f"{dataset.location} has files with the same stem ({names}). Rename or remove one of each.")

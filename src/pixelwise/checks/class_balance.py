@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
+from pixelwise.checks.findings import Finding, format_names, make_finding, report_files
 from pixelwise.checks.masks import find_artifact_values, has_single_class, is_foreground_ignored
 from pixelwise.data.class_names import find_similar_names
 from pixelwise.data.description import format_changes, read_description
 from pixelwise.data.sample import SPLITS, Split
 from pixelwise.data.sample_stats import SampleStats
 from pixelwise.data.scan import count_class_pixels
+from pixelwise.errors import format_count
 from pixelwise.files import READ_ERRORS
 
 MIN_CLASS_SHARE = 1e-3

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from pixelwise.checks.context import Check, CheckContext
 from pixelwise.checks.findings import (
     Finding,
-    format_count,
     format_names,
     make_finding,
     make_printable,
@@ -22,6 +21,7 @@ from pixelwise.data.io.file_info import FORMAT_OF_EXTENSION
 from pixelwise.data.io.images import IMAGE_EXTENSIONS, TYPE_NAMES
 from pixelwise.data.io.unread_files import ARRAY_EXTENSIONS, explain_unread
 from pixelwise.data.sample import SPLITS
+from pixelwise.errors import format_count
 from pixelwise.files import walk_folders
 
 

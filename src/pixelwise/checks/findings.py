@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from pixelwise.errors import format_count
+
 Severity = Literal["error", "warning", "note"]
 
 CODES: Mapping[str, tuple[Severity, str]] = {
@@ -190,8 +192,3 @@ def format_names(names: Sequence[str]) -> str:
     """Return `a, b, c and 4 more`."""
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
-def format_count(number: int, noun: str) -> str:
-    """Return `1 mask`, `2 masks`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

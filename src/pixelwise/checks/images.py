@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
+from pixelwise.checks.findings import Finding, format_names, make_finding, report_files
 from pixelwise.data.io.images import Array
 from pixelwise.data.io.nodata import ALL_DATA, format_values
 from pixelwise.data.sample_stats import (
@@ -15,6 +15,7 @@ from pixelwise.data.sample_stats import (
     compute_isolation,
     min_isolation,
 )
+from pixelwise.errors import format_count
 
 
 def _check_channels(context: CheckContext) -> Iterator[Finding]:

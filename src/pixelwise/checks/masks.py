@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pixelwise.checks.context import Check, CheckContext
-from pixelwise.checks.findings import Finding, format_count, format_names, make_finding, report_files
+from pixelwise.checks.findings import Finding, format_names, make_finding, report_files
 from pixelwise.data.class_names import format_key
 from pixelwise.data.classes import BINARY_NAMES, MAX_FOUND_CLASSES
 from pixelwise.data.colors import BLACK, Color, choose_colors, is_light
@@ -15,6 +15,7 @@ from pixelwise.data.io.decoded_image import NO_LABEL
 from pixelwise.data.io.file_info import read_orientation
 from pixelwise.data.mask_kinds import describe_objects, describe_soft
 from pixelwise.data.sample_stats import SampleStats, list_numbers
+from pixelwise.errors import format_count
 
 _TEXTS = {
     "size_mismatch": ("whose size differs from that of the image", "Save image and mask with the same size."),

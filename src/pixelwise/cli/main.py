@@ -1,6 +1,8 @@
 """The command line: one command per function of `pixelwise.api`, its exit codes and its messages."""
 
 import codecs
+import gc
+import importlib
 import inspect
 import io
 import os
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from pixelwise import api
 from pixelwise.cli.parameters import derive_parameters, describe_error
@@ -39,6 +41,9 @@ COMMANDS: dict[str, tuple[Callable[..., Any], str]] = {
 }
 """Command → its function, and its help."""
 
+TORCH_COMMANDS = {"demo", "train", "evaluate", "predict", "quantize", "export", "networks", "localize"}
+"""Commands that import PyTorch before they do anything else."""
+
 _SUBSTITUTES = {
     "→": "->",
     "…": "...",
@@ -54,28 +59,31 @@ _SUBSTITUTES = {
 """Characters of messages, tables and bars that some consoles cannot show."""
 
 
-class _FlagsWithoutType:
-    """A command whose help shows flags and counters without the type of a value, which they do not take."""
-
-    def get_params(self, context: Any) -> list[Any]:
-        parameters: list[Any] = super().get_params(context)  # type: ignore[misc]
-        for parameter in parameters:
-            if isinstance(parameter, TyperOption) and (parameter.is_flag or parameter.count):
-                parameter.metavar = ""
-        return parameters
+def _hide_types_of_flags(parameters: list[Any]) -> list[Any]:
+    """Return the parameters without a type in the help of those that take no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
+            parameter.metavar = ""
+    return parameters
 
 
-class _Command(_FlagsWithoutType, TyperCommand):
-    pass
+class _Command(TyperCommand):
+    """A command whose help shows no type for its flags, `--help` included."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _hide_types_of_flags(super().get_params(ctx))
 
 
-class _Group(_FlagsWithoutType, TyperGroup):
-    pass
+class _CommandGroup(TyperGroup):
+    """The commands, with the same help."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _hide_types_of_flags(super().get_params(ctx))
 
 
 app = typer.Typer(
     name="pixelwise",
-    cls=_Group,
+    cls=_CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -134,9 +142,19 @@ def _register(name: str, function: Callable[..., Any], text: str) -> None:
     app.command(name, cls=_Command, help=text)(command)
 
 
+def _import_torch() -> None:
+    """Import PyTorch without garbage collection, which would take a sixth of the time and find nothing."""
+    gc.disable()
+    importlib.import_module("torch")
+    gc.freeze()
+    gc.enable()
+
+
 def _run(name: str, function: Callable[..., Any], arguments: dict[str, Any], words: list[str], verbosity: int) -> None:
     if name == "train":
         _launch_processes(arguments, words)
+    if name in TORCH_COMMANDS:
+        _import_torch()
     from pixelwise.cli.console import show_progress
     from pixelwise.cli.results import has_failures, print_result
 

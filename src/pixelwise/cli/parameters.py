@@ -45,7 +45,7 @@ def derive_parameters(function: Callable[..., Any]) -> tuple[list[inspect.Parame
             default = None
         elif isinstance(default, tuple | list) and kind is str:
             default = ",".join(default)
-        info = _typer_info(name, mark, hint, parameter.default, is_flag=kind is bool)
+        info = _typer_info(name, mark, hint, default)
         optional = kind | None if default is None else kind
         parameters.append(
             inspect.Parameter(name, parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, info])
@@ -64,14 +64,12 @@ def _parse(parse: Parser, hint: Any, word: str, value: Any) -> Any:
     return convert(parse(value), hint, word)
 
 
-def _typer_info(name: str, mark: Argument | Option, hint: Any, default: Any, *, is_flag: bool) -> Any:
+def _typer_info(name: str, mark: Argument | Option, hint: Any, default: Any) -> Any:
     if isinstance(mark, Argument):
         return typer.Argument(help=mark.help, metavar=_get_word(name, mark), path_type=str)
     words = [*([mark.short] if mark.short else []), _get_word(name, mark)]
     choices = [choice for part in union_parts(hint) if get_origin(part) is Literal for choice in get_args(part)]
     metavar = mark.metavar or "|".join(choices) or None
-    is_size = isinstance(default, tuple) and bool(default) and isinstance(default[0], int)
-    shown = " ".join(map(str, default)) if is_size else not is_flag  # as in the shell, not with commas
 
     def complete(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
@@ -83,7 +81,8 @@ def _typer_info(name: str, mark: Argument | Option, hint: Any, default: Any, *, 
         *words,
         help=mark.help,
         metavar=metavar,
-        show_default=mark.default or shown,
+        show_default=mark.default
+        or (" ".join(map(str, default)) if isinstance(default, tuple) else default is not False),
         path_type=str,
         autocompletion=complete if choices else None,
         callback=find if [get_origin(part) for part in union_parts(hint)] == [Literal] else None,

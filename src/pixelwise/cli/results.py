@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pixelwise.config import Config, ConfigKey
-from pixelwise.errors import format_command
+from pixelwise.errors import format_command, format_count
 from pixelwise.evaluation.result import BINARY_SCORES
 from pixelwise.progress import format_percent
 from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported 
 PLAIN: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 COMPACT: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": 0, "show_edge": False}
 """For tables of up to 80 columns."""
+MIN_RECOGNIZED = 0.1
+"""Probability in a whole image below which a class is a guess."""
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -87,7 +89,7 @@ def _format_finding(finding: "Finding") -> Text:
 
 def print_conversion(result: "ConversionResult", arguments: Mapping[str, Any]) -> None:
     """Print how many pairs were written."""
-    print(f"{result.num_images} pairs written to {result.output} as {result.format}")
+    print(f"{format_count(result.num_images, 'pair')} written to {result.output} as {result.format}")
 
 
 def print_plan(config: Config, arguments: Mapping[str, Any]) -> None:
@@ -166,8 +168,8 @@ def print_scores(scores: Mapping[str, Any]) -> None:
 
 def print_predictions(report: "PredictReport", arguments: Mapping[str, Any]) -> None:
     """Print how many files were written, and the failures."""
-    skipped = f"; {report.skipped} images were complete before" if arguments["resume"] else ""
-    print(f"{len(report.written)} files written to {arguments['output']}{skipped}")
+    skipped = f"; complete before: {format_count(report.skipped, 'image')}" if arguments["resume"] else ""
+    print(f"{format_count(len(report.written), 'file')} written to {arguments['output']}{skipped}")
     print_failures(report.failures)
 
 
@@ -228,12 +230,14 @@ def print_layers(rows: "Sequence[LayerRow]", arguments: Mapping[str, Any]) -> No
         title=f"{arguments['name']}: {_describe_input(arguments)}",
         **COMPACT,
     )
+    has_unpooling = any(row.operator == "max_unpool" for row in rows)
     for part, group in itertools.groupby(rows, key=lambda row: row.part):
         if part:
             table.add_row(f"[italic]{part}[/italic]")
         for row in group:
             figures = (f"{row.parameters:,}", f"{row.gflops:.2f}", f"{row.activation_mb:.1f}")
-            table.add_row(f" {row.name}", _describe_operator(row), "x".join(map(str, row.shape)), *figures)
+            operator = _describe_operator(row, arguments["size"], has_unpooling=has_unpooling)
+            table.add_row(f" {row.name}", operator, "x".join(map(str, row.shape)), *figures)
     sums = Table(
         "",
         *(Column(name, justify="right") for name in ("convolutions", "parameters", "multiply-adds", "memory")),
@@ -259,8 +263,12 @@ _OPERATORS = {
 """Name in PyTorch → name in the table, if it differs."""
 
 
-def _describe_operator(row: "LayerRow") -> str:
+def _describe_operator(row: "LayerRow", size: Sequence[int], *, has_unpooling: bool) -> str:
     """Return `crop 64x64 -> 56x56`, `concatenate 512 + 512` or the name of the operator."""
+    if row.name == "image":
+        return "" if row.shape[1:] == tuple(size) else f"padded from {size[0]}x{size[1]}"
+    if row.operator == "max_pool_with_switches" and not has_unpooling:  # its backward pass uses the switches
+        return "max pool"
     if row.operator == "crop":
         before, after = ("x".join(map(str, shape[1:])) for shape in (row.inputs[0], row.shape))
         return f"crop {before} -> {after}"
@@ -272,7 +280,8 @@ def _describe_operator(row: "LayerRow") -> str:
 
 def _describe_input(arguments: Mapping[str, Any]) -> str:
     height, width = arguments["size"]
-    return f"image of {height}x{width}, {arguments['channels']} channels, {arguments['classes']} classes"
+    channels = format_count(arguments["channels"], "channel")
+    return f"image of {height}x{width}, {channels}, {arguments['classes']} classes"
 
 
 def print_localization(report: "LocalizeReport", arguments: Mapping[str, Any]) -> None:
@@ -281,10 +290,11 @@ def print_localization(report: "LocalizeReport", arguments: Mapping[str, Any]) -
         print(image.image)
         for found in image.classes:
             row, column = found.peak
-            print(
-                f"  {found.name:<30} {format_percent(found.probability):>7}   strongest at row {row}, column {column}"
-            )
-    print(f"{len(report.images)} heat maps written to {arguments['output']}")
+            share = format_percent(found.probability)
+            print(f"  {found.name:<30} {share:>7}   strongest at row {row}, column {column}")
+        if all(found.probability < MIN_RECOGNIZED for found in image.classes):
+            print(f"  below {100 * MIN_RECOGNIZED:.0f} %: guesses, the classifier recognizes nothing")
+    print(f"{format_count(len(report.images), 'heat map')} written to {arguments['output']}")
     print_failures(report.failures)
 
 
@@ -297,9 +307,20 @@ def print_config_keys(keys: Sequence[ConfigKey], arguments: Mapping[str, Any]) -
 
 
 def print_failures(failures: Iterable[tuple[Path, str]]) -> None:
-    """Print the inputs that failed, on standard error."""
+    """Print the inputs that failed, on standard error; a reason of several inputs once, with their paths below it."""
+    paths: dict[str, list[Path]] = {}
     for path, reason in failures:
-        print(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+        paths.setdefault(reason.removeprefix(f"{path}: "), []).append(path)
+    for reason, (path, *others) in paths.items():
+        if others:
+            print(
+                f"failed: {len(others) + 1} inputs: {reason}",
+                *(f"  {p}" for p in (path, *others)),
+                sep="\n",
+                file=sys.stderr,
+            )
+        else:
+            print(f"failed: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
 
 
 def _format_score(value: float | None) -> str:

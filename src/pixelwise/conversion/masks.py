@@ -21,7 +21,7 @@ from pixelwise.conversion.writer import (
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import encode_png
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError
+from pixelwise.errors import DataError, format_count
 
 SHARD_BYTES = 256 * 2**20
 """A shard of WebDataset is closed once it has this size."""
@@ -173,7 +173,7 @@ class NnUNetWriter:
         write_file(self.root / "dataset.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
         notes = []
         if self.num_validation:
-            notes.append(f"nnU-Net makes its own folds: {self.num_validation} val pair(s) are in imagesTr")
+            notes.append(f"nnU-Net makes its own folds: imagesTr has {format_count(self.num_validation, 'val pair')}")
         if names[0].lower() != "background":
             notes.append(f"nnU-Net uses label 0 for the background, but here it is {names[0]!r}")
         return notes

@@ -17,7 +17,7 @@ from pixelwise.conversion.writer import EncodedSample, format_image_keys, make_n
 from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
-from pixelwise.errors import DataError, missing_extra
+from pixelwise.errors import DataError, format_count, missing_extra
 from pixelwise.shapes import Size
 
 BACKGROUND_NAME = "background"
@@ -150,7 +150,7 @@ class YoloWriter:
             return []
         return [
             f"YOLO cannot represent ignored pixels: {sum(self.num_ignored):,} ignored pixels of "
-            f"{len(self.num_ignored)} image(s) became background"
+            f"{format_count(len(self.num_ignored), 'image')} became background"
         ]
 
 

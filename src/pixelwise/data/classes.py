@@ -19,6 +19,8 @@ Coding = Literal["index", "rgb"]
 
 _MAX_TABLE_SIZE = 2**24
 """Largest table from mask values to labels; colors need no larger one."""
+_UNLISTED = 254
+"""Label of 8 bits for a mask value that no class has. With fewer classes it is neither a class nor the ignore index."""
 MAX_FOUND_CLASSES = 1024
 """Masks with more distinct values than this are taken for pictures, unless dataset.yaml names classes."""
 
@@ -86,6 +88,12 @@ class Classes:
     coding: Coding = "index"
     majority: int | None = field(default=None, compare=False)
     """Class that has more than half of the pixels of a scanned dataset, if its name is that of a background."""
+    _byte_table: Array = field(init=False, repr=False, compare=False)
+    """The label of each mask value of 8 bits, for up to `_UNLISTED` classes; that of a value that is not listed."""
+
+    def __post_init__(self) -> None:
+        labels = [_UNLISTED if (label := self.get_label(value)) is None else label for value in range(256)]
+        object.__setattr__(self, "_byte_table", np.array(labels).astype(np.uint8))
 
     @property
     def background(self) -> int | None:
@@ -132,6 +140,10 @@ class Classes:
         values = mask_values(mask, self.coding)
         if values.dtype.kind == "f":
             return self._fractions_to_labels(values)
+        if values.dtype == np.uint8 and len(self.names) <= _UNLISTED:  # faster than finding the values
+            labels = cv2.LUT(values, self._byte_table)
+            if not (labels == _UNLISTED).any():
+                return labels, []
         found = _find_distinct(values)
         listed = [self.get_label(value) for value in found]
         unlisted = [value for value, label in zip(found, listed, strict=True) if label is None]

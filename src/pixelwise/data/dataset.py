@@ -32,7 +32,14 @@ from pixelwise.data.mask_kinds import infer_classes
 from pixelwise.data.sample import Sample, Split, Splits, format_location, group_by_split
 from pixelwise.data.sample_stats import SampleStats, measure_values
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_data_uri, to_display_image
-from pixelwise.errors import DataError, InvalidArgumentError, PathNotFoundError, find_name, wrap_path_errors
+from pixelwise.errors import (
+    DataError,
+    InvalidArgumentError,
+    PathNotFoundError,
+    find_name,
+    format_count,
+    wrap_path_errors,
+)
 from pixelwise.files import READ_ERRORS
 
 _NUM_SHOWN_IN_HTML = 4
@@ -381,8 +388,8 @@ def match_channels(image: Array, channels: int | None, location: object) -> Arra
     if image.shape[2] == 1 and channels == 3:
         return np.repeat(image, 3, axis=2)
     raise DataError(
-        f"{location} has {image.shape[2]} channel(s), but {channels} are expected. Convert it, or train on images "
-        f"with the same number of channels."
+        f"{location} has {format_count(image.shape[2], 'channel')}, but {channels} are expected. "
+        f"Convert it, or train on images with the same number of channels."
     )
 
 

@@ -21,7 +21,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.rare_classes import RareClassDraw, find_crop_center
 from pixelwise.data.sample import Sample
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, format_count
 from pixelwise.shapes import Size, round_up
 
 Step = TypeVar("Step")
@@ -192,8 +192,8 @@ def _require_same_format(sample: Sample, image: Array, first: Sample, expected: 
     """Raise DataError for images of different dtype or number of channels in one batch."""
     if image.dtype != expected.dtype or image.shape[2] != expected.shape[2]:
         raise DataError(
-            f"{sample.image_path} has {image.shape[2]} channel(s) of {image.dtype}, but {first.image_path} has "
-            f"{expected.shape[2]} of {expected.dtype}. Convert all images to one format."
+            f"{sample.image_path} has {format_count(image.shape[2], 'channel')} of {image.dtype}, but "
+            f"{first.image_path} has {expected.shape[2]} of {expected.dtype}. Convert all images to one format."
         )
 
 

@@ -22,7 +22,7 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.joined_dataset import load_datasets, name_as_part
 from pixelwise.data.sample import Sample
 from pixelwise.data.splits.splits import read_splits
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, format_count
 from pixelwise.evaluation.result import ChosenThreshold
 from pixelwise.files import READ_ERRORS, read_yaml
 from pixelwise.inference.batching import Failure, predict_all
@@ -218,7 +218,7 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
             names = list_names(sorted(sample.name for sample in left_out))
             logger.info(f"Not scored, because the run left them out (see {folder / 'left_out.yaml'}): {names}")
         if num_new := len(new.difference(left_out)):
-            logger.info(f"{num_new} image(s) of {dataset.location} are in no split of the run and are not scored")
+            logger.info(f"{format_count(num_new, 'image')} of {dataset.location} in no split of the run: not scored")
     elif named:
         scope = "the splits of the folder apply" if by_split else f"all {len(dataset.samples)} images are scored"
         logger.info(

@@ -20,7 +20,8 @@ from pixelwise.exporting.result import ExportResult, Parity
 from pixelwise.files import compute_file_sha256, write_atomically
 from pixelwise.inference.engines import choose_engine, draw_noise, draw_scene, get_installed_versions
 from pixelwise.inference.predictor import Predictor
-from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph, capture
+from pixelwise.lowering.capture import capture
+from pixelwise.lowering.graph import INPUT, OUTPUTS, FrameGraph, LabelGraph
 from pixelwise.lowering.onnx import drop_logits, join_graphs, set_opset, to_onnx
 from pixelwise.model_file import ModelSpec
 from pixelwise.output_files import (

@@ -36,7 +36,6 @@ from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, mi
 from pixelwise.files import write_atomically
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
-from pixelwise.lowering.onnx import to_onnx
 from pixelwise.model_file import ModelSpec, find_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.shapes import Size
@@ -81,13 +80,16 @@ class NetworkSource:
 
     def optimize(self, precision: Precision) -> nn.Module:
         """Return the network with fused batch normalizations."""
+        side = max(64, 2 * self.module.multiple)
         return optimize_for_inference(
-            self.module.network, self._compute_frame_size(512, 512), channels=self.channels, precision=precision
+            self.module.network, self._compute_frame_size(side, side), channels=self.channels, precision=precision
         )
 
     @cached_property
     def onnx(self) -> bytes:
         """Return the optimized network in float32, for frames of any number and size; takes seconds."""
+        from pixelwise.lowering.onnx import to_onnx  # imports torch.export and SymPy
+
         network = self.optimize("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         # All sizes differ, so that the exporter does not take them for one dimension.
         example = torch.zeros(2, self.channels, *self._compute_frame_size(40, 40 + self.module.multiple))

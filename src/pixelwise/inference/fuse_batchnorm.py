@@ -5,16 +5,17 @@ Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, section
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.overrides import TorchFunctionMode
 
 from pixelwise.devices import Precision
-from pixelwise.networks.geometry.tracer import OpObserver, copy_to_meta, find_tensors
+from pixelwise.networks.geometry.tracer import find_tensors
 from pixelwise.shapes import Size
 
 ConvNormPair = tuple[str, str]
@@ -33,7 +34,7 @@ def optimize_for_inference(network: nn.Module, size: Size, *, channels: int, pre
             results are equal bit for bit.
     """
     optimized = copy.deepcopy(network).eval()
-    for pair in find_fusible_pairs(network, size, channels=channels):
+    for pair in find_fusible_pairs(optimized, size, channels=channels):
         _fuse(optimized, pair)
     if precision == "bf16":
         for module in optimized.modules():
@@ -43,29 +44,37 @@ def optimize_for_inference(network: nn.Module, size: Size, *, channels: int, pre
 
 
 def find_fusible_pairs(network: nn.Module, size: Size, *, channels: int) -> list[ConvNormPair]:
-    """Find the pairs that can be fused, by a run without data: the order of the modules is not reliable.
+    """Find the pairs that can be fused, by a run on one image: the order of the modules is not reliable.
 
     Modules that run twice or share their weights are excluded.
+
+    Args:
+        network: in evaluation mode, in float32.
+        size: (height, width) that the network takes; a small one takes milliseconds.
+        channels: channels of its images.
     """
-    skeleton = copy_to_meta(network)
-    uses = _ConvolutionUses(skeleton)
+    uses = _ConvolutionUses(network)
+    image = torch.zeros(1, channels, *size, device=next(network.parameters()).device)
     with torch.inference_mode(), uses:
-        output = skeleton(torch.empty(1, channels, *size, device="meta"))
+        output = network(image)
     return list(uses.find_pairs(output))
 
 
-class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
-    """Records, while it is active, which operators use the convolutions and their outputs."""
+class _ConvolutionUses(TorchFunctionMode):
+    """Records, while it is active, which functions use the convolutions and their outputs.
 
-    def __init__(self, skeleton: nn.Module) -> None:
+    It sees calls in Python. A mode that sees the operators below them would import torch._dynamo, which takes seconds.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        modules = dict(skeleton.named_modules(remove_duplicate=False))
+        modules = dict(network.named_modules(remove_duplicate=False))
         convolutions = {name: m for name, m in modules.items() if isinstance(m, nn.Conv2d)}
         self._owners = {id(m.weight): name for name, m in convolutions.items()}
         norms = {name: m for name, m in modules.items() if _find_replacement(m) is not None}
         self._owners |= {id(m.running_mean): name for name, m in norms.items()}
         self._calls: dict[str, int] = {}
-        # By id; the tensors are kept so that ids stay unique. Meta tensors hold no data.
+        # By id; the tensors are kept so that ids stay unique.
         self._outputs: dict[int, tuple[Tensor, str]] = {}
         self._used_by: dict[int, list[str | None]] = {}
 
@@ -78,16 +87,23 @@ class _ConvolutionUses(OpObserver):  # type: ignore[no-untyped-call]
             if normalization and is_single and tensor is not output:
                 yield convolution, normalization
 
-    def on_op(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        tensors = find_tensors((args, kwargs))
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if find_tensors(result):  # not a shape or a type
+            self._record(func, find_tensors((args, kwargs)), result)
+        return result
+
+    def _record(self, func: Any, tensors: list[Tensor], result: Any) -> None:
         owner = next((self._owners[id(tensor)] for tensor in tensors if id(tensor) in self._owners), None)
         if owner:
             self._calls[owner] = self._calls.get(owner, 0) + 1
-        is_normalization = func._schema.name == "aten::batch_norm"
+        is_normalization = func in (functional.batch_norm, torch.batch_norm)
         for tensor in tensors:
             if id(tensor) in self._outputs:
                 self._used_by.setdefault(id(tensor), []).append(owner if is_normalization else None)
-        if owner and func._schema.name.startswith("aten::conv"):
+        if owner and func is torch.conv2d:
             self._outputs[id(result)] = result, owner
 
 

@@ -21,7 +21,7 @@ from pixelwise.data.io.decoded_image import convert_dtype
 from pixelwise.data.io.images import Array, DecodedImage, decode_image, encode_png
 from pixelwise.data.visualization import list_swatches, overlay_labels, to_display_image
 from pixelwise.devices import Precision, autocast, choose_device, choose_precision, has_fast_bf16, keep_freed_memory
-from pixelwise.errors import InvalidArgumentError, find_name
+from pixelwise.errors import InvalidArgumentError, find_name, format_count
 from pixelwise.inference.engines import (
     ENGINES,
     EngineName,
@@ -96,7 +96,7 @@ class PredictionOptions:
         return self.tiling == "exact" and not self.is_single
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one image.
 
@@ -123,6 +123,9 @@ class Prediction:
     image: npt.NDArray[Any] | None = None
     """(H, W) or (H, W, C), the image that was predicted."""
     classes: Classes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Prediction: labels {describe_value(self.labels)}>"
 
     @cached_property
     def logits(self) -> npt.NDArray[np.float32]:
@@ -153,7 +156,7 @@ class Prediction:
         return f'<img src="data:image/png;base64,{content}"><div>{legend}</div>'
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Predictor:
     """A model on one device, in one precision. `pixelwise.load` makes one.
 
@@ -180,6 +183,10 @@ class Predictor:
         self.require_two_classes()
         if not 0 < self.threshold < 1:
             raise InvalidArgumentError(f"threshold is {self.threshold}. Expected a probability above 0 and below 1.")
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.classes.names)} classes, {format_count(self.spec.channels, 'channel')}"
+        return f"<Predictor: {self.spec.network.name}, {classes}, {self.engine} in {self.precision} on {self.device}>"
 
     def require_two_classes(self) -> None:
         """Raise InvalidArgumentError for a model of another number of classes, which has no threshold."""
@@ -431,16 +438,21 @@ class Predictor:
             raise InvalidArgumentError(
                 f"The image has shape {image.shape}. Expected (H, W) or (H, W, C) with every side above 0."
             )
+        if image.shape[0] == self.spec.channels != pixels.shape[2] and image.ndim == 3:
+            raise InvalidArgumentError(
+                f"The image has shape {image.shape}. Expected the channels last, (H, W, C). "
+                "Use np.moveaxis(image, 0, -1)."
+            )
         pixels = convert_dtype(pixels)
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"The image is {image.dtype}, but the model was trained on {self.spec.dtype}. "
-                f"Use pixels in the units of the training images."
+                f"Convert it to {self.spec.dtype} as the training images were, or train on {image.dtype} images."
             )
         pixels = DecodedImage(pixels=pixels, alpha=False).fill_missing(None, self.spec.nodata)[0]
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one channel of several is not gray
             raise InvalidArgumentError(
-                f"The image has {pixels.shape[2]} channel(s), but the model was trained on images of "
+                f"The image has {format_count(pixels.shape[2], 'channel')}, but the model was trained on images of "
                 f"{self.spec.channels} files, one per channel. Name them STEM_0000 to "
                 f"STEM_{self.spec.channels - 1:04d}, or give one file with all channels."
             )
@@ -449,6 +461,10 @@ class Predictor:
 
 
 def _to_array(image: npt.ArrayLike) -> Array:
+    if isinstance(image, Sequence) and any(isinstance(part, str | os.PathLike) for part in image):
+        raise InvalidArgumentError(
+            "image is a list of paths, but must be one path or one array. Predict each in a loop."
+        )
     try:
         return np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, tensors of a GPU

@@ -1,7 +1,7 @@
 """Graphs of standard operators for any number, height and width of images.
 
 `LabelGraph` maps pixels to labels. `FrameGraph` maps pixels to network inputs, and `NetworkGraph` is the network.
-`capture` records them.
+`capture.py` records them.
 
 Max pooling with switches, and unpooling, become pooling, slices, comparisons and a reshape. Indices into a whole plane
 are avoided, because runtimes gather and scatter on one core. Values equal those of `ops/pooling.py`, except for NaN.
@@ -15,23 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
-from torch.fx.experimental import _config as symbols
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._sympy.numbers import int_oo
-from torch.utils._sympy.value_ranges import ValueRanges
 
 import pixelwise.ops.pooling  # noqa: F401 registers torch.ops.pixelwise
-from pixelwise.errors import InvalidArgumentError, describe_cause
+from pixelwise.errors import InvalidArgumentError
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.shapes import Size, compute_pooled_size
 
 INPUT = "images"
 OUTPUTS = ("labels", "logits")
-
-_CHECKS = ("aten::_assert_scalar", "aten::_assert_tensor_metadata", "aten::sym_constrain_range_for_size")
 
 
 def max_pool(x: Tensor, kernel: int, ceil_mode: bool) -> tuple[Tensor, Tensor]:
@@ -152,52 +146,6 @@ def _frame_images(segmenter: Segmenter, images: Tensor, dtype: torch.dtype) -> T
         for dim in (2, 3):
             x = x.index_select(dim, segmenter.compute_padded_indices(x.shape[dim]))
     return x
-
-
-def capture(module: nn.Module, example: Tensor, *, dynamic: tuple[int, ...]) -> ExportedProgram:
-    """Capture a module with one tensor input as standard operators, for any size of the `dynamic` dimensions.
-
-    The tracer assumes that no feature map is one pixel wide and adds assertions for what it cannot prove. Both are
-    removed here; the comparison after export covers single pixels.
-
-    Args:
-        example: a batch whose dynamic dimensions are all different and above 32.
-
-    Raises:
-        InvalidArgumentError: the module cannot be captured.
-    """
-    shapes: Mapping[str, Any] = {INPUT: dict.fromkeys(dynamic, Dim.DYNAMIC)}
-    try:
-        # Oblivious: a dimension of size 1 is not specialized.
-        with torch.no_grad(), symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            program = torch.export.export(
-                module.eval(),
-                (example,),
-                dynamic_shapes=shapes,
-                strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
-    except Exception as error:  # the tracer raises many types
-        raise InvalidArgumentError(
-            f"The network cannot be exported for images of any size ({describe_cause(error)}). Predict with --engine "
-            f"torch, and report this."
-        ) from error
-    _drop_checks(program)
-    for symbol in program.range_constraints:
-        program.range_constraints[symbol] = ValueRanges(1, int_oo)
-    return program
-
-
-def _drop_checks(program: ExportedProgram) -> None:
-    """Remove assertions about sizes, and the source location of each node."""
-    graph = program.graph
-    for node in list(graph.nodes):
-        name = getattr(node.target, "name", str)()
-        if node.op == "call_function" and name.split(".")[0] in _CHECKS:
-            graph.erase_node(node)
-        node.meta.pop("stack_trace", None)
-    graph.eliminate_dead_code()
-    program.graph_module.recompile()
 
 
 @contextmanager

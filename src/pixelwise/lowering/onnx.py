@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelwise.errors import InvalidArgumentError, describe_cause
-from pixelwise.lowering.graph import INPUT, capture
+from pixelwise.lowering.capture import capture
+from pixelwise.lowering.graph import INPUT
 from pixelwise.networks.segmenter import DecisionRule
 
 MAX_ONNX_BYTES = 2**31 - 1
@@ -23,9 +24,9 @@ def to_onnx(module: nn.Module, example: Tensor, *, outputs: tuple[str, ...], dyn
 
     Args:
         module: takes one tensor, as the graphs of `lowering.graph` do.
-        example: example input, see `graph.capture`.
+        example: example input, see `capture`.
         outputs: names of the outputs in the file; the input is named `images`.
-        dynamic: dimensions of the input that may change, see `graph.capture`.
+        dynamic: dimensions of the input that may change, see `capture`.
 
     Raises:
         InvalidArgumentError: the weights exceed 2 GB.

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pixelwise.networks.convolutionalize import convolutionalize
+from pixelwise.networks.fcn import FCN
 from pixelwise.networks.registry import NETWORKS, build_network
 from pixelwise.networks.segmenter import Segmenter
 from pixelwise.networks.segnet import SegNet
@@ -11,11 +12,10 @@ from pixelwise.networks.segnet_basic import SegNetBasic
 from pixelwise.networks.unet import UNet
 
 if TYPE_CHECKING:
-    from pixelwise.networks.fcn import FCN
     from pixelwise.networks.summary import describe
 
-_LAZY = {"FCN": "pixelwise.networks.fcn", "describe": "pixelwise.networks.summary"}
-"""Imported on first use, because torchvision and timm take seconds to import."""
+_LAZY = {"describe": "pixelwise.networks.summary"}
+"""Imported on first use, because it imports packages that only this needs."""
 
 __all__ = [
     "FCN",

@@ -7,28 +7,25 @@ AlexNet and CaffeNet are exceptions, because their unpadded windows lose pixels 
     DenseNet          up to stride 4, then down
     GoogLeNet         up at strides 2 and 32, down between them
     all others        up: sides are H / stride rounded up
+
+ResNet, VGG and CaffeNet are built here. The others come from torchvision and timm (`library_encoders.py`), which are
+imported only for them.
 """
 
+import importlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import timm
 import torch
-import torchvision
-from timm.layers.conv2d_same import Conv2dSame
-from timm.models import FeatureListNet
-from timm.models.efficientnet import EfficientNetFeatures
-from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pixelwise.arguments import Count, Index, check_arguments
-from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, unknown_name
+from pixelwise.errors import InvalidArgumentError, find_name, unknown_name
 from pixelwise.networks.backbones import VGG_DEPTHS, build_caffenet_layers, build_vgg_layers
-from pixelwise.networks.geometry.alignment import WindowPath, compute_map_size
+from pixelwise.networks.geometry.alignment import WindowPath
 from pixelwise.networks.geometry.layer_windows import (
-    EndPaddedConv2d,
     Layers,
     compute_stride,
     dilate,
@@ -38,6 +35,7 @@ from pixelwise.networks.geometry.layer_windows import (
     set_padding,
 )
 from pixelwise.networks.layers import initialize_he
+from pixelwise.networks.resnet import RESNETS, build_resnet_layers
 from pixelwise.ops import max_pool_with_switches
 
 Taps = Literal["stages", "pools"]
@@ -53,11 +51,8 @@ FAMILIES = (
 HEADS = ("avgpool", "dropout", "classifier", "fc", "aux1", "aux2")
 """Names of the modules of these classifiers that are not part of an encoder."""
 
-_BUILD_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError)
-"""Errors of timm's networks for an unsupported option or image size."""
-
-_ODD_SIZE = (161, 130)
-"""Height and width of an image for which all ways of rounding and padding give different map sizes."""
+OWN_ENCODERS = ("caffenet", *RESNETS, *VGG_DEPTHS, *(f"{name}_bn" for name in VGG_DEPTHS))
+"""Names of the encoders that are built without torchvision and timm."""
 
 
 class Features(NamedTuple):
@@ -147,89 +142,11 @@ class ChainEncoder(Encoder):
         )
         self.paths = tuple(paths[index] for index in ends)
         self.strides = tuple(compute_stride(path) for path in self.paths)
-        self.out_channels = tuple(shape[1] for shape in infer_map_shapes(self, 256, 256))
-
-
-class TimmEncoder(Encoder):
-    """A network of timm that returns features, with timm's names.
-
-    Args:
-        name: Name of the network in timm.
-        in_channels: C of the images.
-        output_stride: The coarsest stride, by dilation instead of the last strides; None for the native one.
-
-    Raises:
-        InvalidArgumentError: The name is unknown, or timm cannot build the network with these options.
-    """
-
-    def __init__(self, name: str, *, in_channels: int, output_stride: int | None = None) -> None:
-        super().__init__()
-        name = name if timm.is_model(name) else find_name("timm encoder", name, timm.list_models())
-        options: dict[str, Any] = {} if output_stride is None else {"output_stride": output_stride}
-        try:
-            self.model = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
-            _fix_padding(self.model)
-            self.in_channels = in_channels
-            self.stages = self._find_stages()
-            info: Any = self.model.feature_info
-            shapes = infer_map_shapes(self, 320, 192)
-        except _BUILD_ERRORS as error:
-            raise InvalidArgumentError(
-                f"Network {name!r} of timm is not an encoder for images of any size ({describe_cause(error)}). Choose "
-                f"another encoder."
-            ) from error
-        self.out_channels = tuple(info.channels())
-        self.strides = tuple(info.reduction())
-        self.first_layer = find_first_convolution({"model": self.model})[0]
-        if [shape[1] for shape in shapes] != list(self.out_channels):
-            raise InvalidArgumentError(
-                f"Network {name!r} of timm does not return maps (B, C, H, W), but {shapes}. Choose another encoder."
-            )
-        self.paths = self._find_paths()
-
-    def forward(self, images: Tensor, *, with_switches: bool = False) -> Features:
-        """Return the maps of (B, C, H, W)."""
-        if not self.stages:
-            return Features(list(self.model(images)), [])
-        return super().forward(images, with_switches=with_switches)
-
-    def _find_stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the stages of models whose layers run in order and partly return maps."""
-        model: Any = self.model
-        layers = [name for name, _ in model.named_children()]
-        if isinstance(model, FeatureListNet):
-            ends = [index + 1 for index, name in enumerate(layers) if name in model.return_layers]
-        elif isinstance(model, EfficientNetFeatures | MobileNetV3Features) and model.feature_hooks is None:
-            stem = [name for name in layers if name != "blocks"]
-            layers = [*stem, *(f"blocks.{name}" for name, _ in model.blocks.named_children())]
-            ends = [len(stem) + stage for stage in sorted(model._stage_out_idx)]  # stage 0 is the stem
-        else:
-            return ()
-        return tuple(
-            tuple(f"model.{name}" for name in layers[start:end]) for start, end in itertools.pairwise((0, *ends))
-        )
-
-    def _find_paths(self) -> tuple[WindowPath, ...] | None:
-        """Return the paths of models that are a chain, if the attributes of their modules explain the map sizes."""
-        if not self.stages:
-            return None
-        try:
-            windows = [tuple(w for n in stage for w in get_windows(self.get_submodule(n))) for stage in self.stages]
-            sizes = [shape[2:] for shape in infer_map_shapes(self, *_ODD_SIZE)]
-        except (InvalidArgumentError, *_BUILD_ERRORS):
-            return None
-        tapped = tuple(itertools.accumulate(windows))
-        # Convolutions that choose their padding by the size of the image show only in the sizes.
-        expected = [tuple(compute_map_size(path, side) for side in _ODD_SIZE) for path in tapped]
-        return tapped if sizes == expected else None
-
-
-def _fix_padding(model: nn.Module) -> None:
-    """Replace, in place, the convolutions of timm that choose their padding by the size of the map."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, Conv2dSame):
-                parent.set_submodule(name, EndPaddedConv2d(child))
+        self.eval()
+        with torch.no_grad():  # a small image, because the first operator on the meta device imports SymPy
+            maps: list[Tensor] = self(first.weight.new_zeros(1, self.in_channels, 128, 128)).maps
+        self.out_channels = tuple(features.shape[1] for features in maps)
+        self.train()
 
 
 @check_arguments
@@ -245,8 +162,8 @@ def build_encoder(
     """Build an encoder with random weights, by name.
 
     Args:
-        name: One of `list_encoders()`, such as "vgg16", "alexnet" or "resnet34", with the names of torchvision's weight
-            files; "caffenet", the AlexNet of FCN's paper; or any network of timm that returns features, such as
+        name: A classifier of torchvision, such as "vgg16", "alexnet" or "resnet34", with the names of its weight files;
+            "caffenet", the AlexNet of FCN's paper; or any network of timm that returns features, such as
             "convnext_atto", with "timm:" before it where torchvision has one of the same name.
         in_channels: C of the images.
         taps: Which maps are returned.
@@ -258,10 +175,13 @@ def build_encoder(
         InvalidArgumentError: The name is unknown, or the network does not have an option.
     """
     name = find_encoder(name)
-    if is_timm_name(name):
+    if name not in OWN_ENCODERS and (libraries := _import_libraries()).is_timm_name(name):
         if taps != "stages" or ceil_mode or first_padding is not None:
             raise InvalidArgumentError(f"{name} takes no taps, ceil_mode or first_padding. Only VGG and AlexNet do.")
-        return TimmEncoder(name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride)
+        encoder: Encoder = libraries.TimmEncoder(
+            name.removeprefix("timm:"), in_channels=in_channels, output_stride=output_stride
+        )
+        return encoder
     layers = _build_layers(name, in_channels)
     set_padding(layers, ceil_mode=ceil_mode, first_padding=first_padding)
     return ChainEncoder(layers if output_stride is None else dilate(layers, output_stride), taps=taps)
@@ -269,22 +189,18 @@ def build_encoder(
 
 def find_encoder(name: str) -> str:
     """Return the name of an encoder as its library has it."""
+    if name in OWN_ENCODERS:
+        return name
     library, colon, model = name.partition(":")
     if colon and library.lower() == "timm":
         return f"timm:{model}"
-    return name if is_timm_name(name) else find_name("encoder", name, [*list_encoders(), "timm:NAME"])
+    libraries = _import_libraries()
+    known = [*libraries.list_encoders(), "timm:NAME"]
+    return name if libraries.is_timm_name(name) else find_name("encoder", name, known)
 
 
-def is_timm_name(name: str) -> bool:
-    """Return whether a classifier is timm's: "timm:NAME", or a name that only timm has."""
-    is_known = name in torchvision.models.list_models(module=torchvision.models)
-    return name.startswith("timm:") or (not is_known and timm.is_model(name.partition(".")[0]))
-
-
-def list_encoders() -> list[str]:
-    """Return the names of `build_encoder`, without those of timm."""
-    names = torchvision.models.list_models(module=torchvision.models)
-    return sorted(["caffenet", *(name for name in names if name.startswith(FAMILIES))])
+def _import_libraries() -> Any:
+    return importlib.import_module("pixelwise.networks.library_encoders")
 
 
 def get_classifier_layers(classifier: nn.Module) -> Layers:
@@ -327,12 +243,12 @@ def _build_layers(name: str, in_channels: int) -> Layers:
     if name.startswith("vgg"):  # torchvision would also draw the 120 million weights of the linear layers
         depths = VGG_DEPTHS[name.removesuffix("_bn")]
         return {"features": build_vgg_layers(in_channels, depths=depths, batch_norm=name.endswith("_bn"))}
-    options: Any = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    layers = get_classifier_layers(torchvision.models.get_model(name, weights=None, **options))
+    is_own = name in RESNETS
+    layers: Layers = build_resnet_layers(name) if is_own else _import_libraries().build_torchvision_layers(name)
     first_name, first = find_first_convolution(layers)
     if first.in_channels == in_channels:
         return layers
-    options = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
+    options: Any = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
     convolution = nn.Conv2d(in_channels, first.out_channels, bias=first.bias is not None, **options)
     initialize_he(convolution)
     trunk = nn.ModuleDict(layers)

@@ -1,7 +1,4 @@
-"""NETWORKS, the table from the name of a network to its builder: the only place where names meet numbers.
-
-FCN and encoders are imported when one is built, because torchvision and timm take seconds to import.
-"""
+"""NETWORKS, the table from the name of a network to its builder: the only place where names meet numbers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,6 +11,8 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError, describe_cause
 from pixelwise.import_paths import is_import_path, load_import_path
 from pixelwise.networks.backbones import build_fc_layers
+from pixelwise.networks.encoders import build_encoder, find_encoder
+from pixelwise.networks.fcn import FCN, FIRST_PADDING
 from pixelwise.networks.segnet import SegNet
 from pixelwise.networks.segnet_basic import TABLE_1, SegNetBasic
 from pixelwise.networks.unet import EncoderUNet, UNet
@@ -28,8 +27,6 @@ def _build_unet(in_channels: int, num_classes: int, config: NetworkConfig) -> nn
         "skips": config.skips or "concat",
     }
     if config.encoder:
-        from pixelwise.networks.encoders import build_encoder
-
         encoder = build_encoder(config.encoder, in_channels=in_channels)
         decoder |= {"base_channels": config.base_channels, "max_channels": config.max_channels}
         return EncoderUNet(in_channels, num_classes, encoder=encoder, **decoder)
@@ -75,9 +72,6 @@ def _build_fcn(
     form: Literal["same", "released", "alexnet"] = "same",
 ) -> nn.Module:
     """Build FCN on VGG16 with fc6 and fc7, or on the encoder of the config."""
-    from pixelwise.networks.encoders import build_encoder, find_encoder
-    from pixelwise.networks.fcn import FCN, FIRST_PADDING
-
     name = find_encoder(config.encoder or ("caffenet" if form == "alexnet" else "vgg16"))
     has_head = name.startswith(("vgg", "caffenet", "alexnet"))
     encoder = build_encoder(

@@ -29,7 +29,8 @@ from pixelwise.errors import (
     find_name,
 )
 from pixelwise.networks.backbones import VGG_DEPTHS, convert_fc_weights
-from pixelwise.networks.encoders import Encoder, TimmEncoder, is_timm_name
+from pixelwise.networks.encoders import Encoder
+from pixelwise.networks.library_encoders import TimmEncoder, is_timm_name
 from pixelwise.networks.packaged_weights import PACKAGED_WEIGHTS, read_packaged_weights
 from pixelwise.networks.registry import build_network
 from pixelwise.networks.segnet import SegNet
@@ -271,8 +272,10 @@ def build_classifier(
         except PixelwiseError:
             raise
         except Exception as error:  # each library and each proxy fails in its own way
+            installed = next((key for key, packaged in PACKAGED_WEIGHTS.items() if packaged.find()), "")
+            other = f" Or use {installed}, whose weights are installed." if installed else ""
             raise InvalidArgumentError(
-                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). {advice}"
+                f"The ImageNet weights of {name!r} cannot be downloaded ({describe_cause(error)}). {advice}{other}"
             ) from error
         report = load_weights(classifier.network, tensors)
     elif weights != "none":
@@ -290,7 +293,7 @@ The last is empty if no weights are published.
 
 
 def _advise_download(url: str) -> str:
-    return f"On a computer with a connection, download {url} and give that file as the weights."
+    return f"On a computer with a connection, download {url} and give that file with --weights (in Python: weights)."
 
 
 def _find_in_torchvision(name: str, num_classes: int) -> _Published:

@@ -69,6 +69,15 @@ def find_depthwise_kernels(model: nn.Module) -> Iterator[Tensor]:
             yield module.weight
 
 
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
+    """Scale the gradients so that their global norm is at most `max_norm`."""
+    weights = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    # On a CPU, comparing costs nothing, and multiplying by 1 reads and writes all gradients. NaN passes on.
+    if norm.device.type != "cpu" or is_sharded(norm) or not norm <= max_norm:
+        torch.nn.utils.clip_grads_with_norm_(weights, max_norm, norm)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group, times its `lr_scale`."""
     for group in optimizer.param_groups:

@@ -42,7 +42,13 @@ from pixelwise.training.checkpoint import Checkpoint
 from pixelwise.training.distributed import SINGLE_PROCESS, World, explain_lost_process
 from pixelwise.training.fsdp import gather_state, shard_model, shard_optimizer_state, shard_state_like
 from pixelwise.training.gradient_accumulation import accumulate_gradients, is_mean_over_pixels
-from pixelwise.training.optimizers import AveragedWeights, build_optimizer, compute_lr_factor, set_learning_rate
+from pixelwise.training.optimizers import (
+    AveragedWeights,
+    build_optimizer,
+    clip_gradients,
+    compute_lr_factor,
+    set_learning_rate,
+)
 
 PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
 """Names of the parts of a step in a profile."""
@@ -199,7 +205,7 @@ class Trainer:
             )
         with use_threads(self.num_threads), record_function("optimizer"), explain_lost_process():
             if config.optimizer.clip_norm:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
+                clip_gradients(self.model.parameters(), config.optimizer.clip_norm)
             self.optimizer.step()
         return loss
 

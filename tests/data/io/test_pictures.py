@@ -1,6 +1,7 @@
 import contextlib
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pixelwise.data.io import pictures
+from pixelwise.data.io.decoded_image import ORIENTATION
 from pixelwise.data.io.file_info import inspect_file
 from pixelwise.data.io.images import Array, find_stack_axes, read_image, read_mask, read_size
 from pixelwise.errors import DataError
@@ -205,6 +208,92 @@ def test_an_animation_behind_much_text_is_a_stack(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     assert find_stack_axes(tmp_path / "a.png") == (("T", 2),)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", page=1), NOISE // 2)
+
+
+def encode(picture: Image.Image, name: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+def orient(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = number
+    return exif
+
+
+LARGE = np.random.default_rng(1).integers(0, 256, (6, 9, 3), np.uint8).repeat(7, 0).repeat(7, 1)
+FAST = {
+    "4:4:4.jpg": encode(Image.fromarray(LARGE), "JPEG", subsampling=0),
+    "4:2:0.jpg": encode(Image.fromarray(LARGE), "JPEG", subsampling=2),
+    "gray.jpg": encode(Image.fromarray(LARGE[..., 0]), "JPEG"),
+    "progressive.jpg": encode(Image.fromarray(LARGE), "JPEG", progressive=True),
+    "rotated.jpg": encode(Image.fromarray(LARGE), "JPEG", exif=orient(6)),
+    "no-orientation.jpg": encode(Image.fromarray(LARGE), "JPEG", exif=orient(9)),
+    "trailing.jpg": encode(Image.fromarray(LARGE), "JPEG") + b"video",
+    "gray.png": encode(Image.fromarray(LARGE[..., 0]), "PNG"),
+    "rgb.png": encode(Image.fromarray(LARGE), "PNG"),
+    "rgba.png": encode(Image.fromarray(LARGE[..., [0, 1, 2, 0]]), "PNG"),
+}
+SLOW = {
+    "cmyk.jpg": encode(Image.fromarray(LARGE).convert("CMYK"), "JPEG"),
+    "truncated.jpg": FAST["4:4:4.jpg"][:-1],
+    "rotated.png": encode(Image.fromarray(LARGE), "PNG", exif=orient(6)),
+    "transparent-gray.png": encode(Image.fromarray(LARGE[..., 0]), "PNG", transparency=3),
+    "bits.png": encode(Image.fromarray(LARGE[..., 0] > 99), "PNG"),
+    "truncated.png": FAST["gray.png"][:-30],
+    "damaged.png": FAST["rgb.png"][:200] + b"?" + FAST["rgb.png"][201:],
+}
+
+
+@pytest.mark.parametrize("as_stored", [False, True])
+@pytest.mark.parametrize("name", [*FAST, *SLOW, "palette.png"])
+def test_both_decoders_give_the_same_pixels(monkeypatch: pytest.MonkeyPatch, name: str, as_stored: bool) -> None:
+    content = {**FAST, **SLOW, "palette.png": encode(palette_picture(IDS, np.tile(PALETTE, (5, 1))), "PNG")}[name]
+    is_fast = name in FAST or (name == "palette.png" and as_stored)
+    assert (pictures._decode_jpeg(content) or pictures._decode_png(content, as_stored)) is not None or not is_fast
+    if name in SLOW:
+        assert pictures._decode_jpeg(content) is pictures._decode_png(content, as_stored) is None
+    found = decode_or_error(content, as_stored)
+    monkeypatch.setattr(pictures, "_decode_jpeg", lambda content: None)
+    monkeypatch.setattr(pictures, "_decode_png", lambda content, as_stored: None)
+    expected = decode_or_error(content, as_stored)
+    if isinstance(expected, str):
+        assert found == expected
+    else:
+        assert not isinstance(found, str)
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+        assert (found.pixels.dtype, found.alpha) == (expected.pixels.dtype, expected.alpha)
+
+
+def decode_or_error(content: bytes, as_stored: bool) -> pictures.DecodedImage | str:
+    try:
+        return pictures.decode_picture(io.BytesIO(content), page=None, as_stored=as_stored)
+    except Exception as error:  # decoders raise errors of any type
+        return repr(error)
+
+
+@given(
+    position=st.integers(2, 2000), value=st.integers(0, 255), length=st.integers(1, 2000), name=st.sampled_from([*FAST])
+)
+def test_damaged_pictures_are_refused_or_decoded_as_by_pillow(
+    position: int, value: int, length: int, name: str
+) -> None:
+    content = bytearray(FAST[name])
+    content[position % len(content)] = value
+    damaged = bytes(content[: len(content) - length % 40]) if length % 2 else bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = decode_or_error(damaged, as_stored=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pictures, "_decode_jpeg", lambda content: None)
+            patch.setattr(pictures, "_decode_png", lambda content, as_stored: None)
+            expected = decode_or_error(damaged, as_stored=False)
+    if isinstance(expected, str) or isinstance(found, str):
+        assert isinstance(expected, str)
+        assert isinstance(found, str)
+    else:
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
 @pytest.mark.parametrize("number", [1, 2, 12])

@@ -194,7 +194,7 @@ def test_copies_stay_together(tmp_path: Path) -> None:
     ]
     groups, notes = find_groups(dataset, DataConfig(split_by="image"))
     assert list_shared(groups) == [["a", "c"], ["b", "e"]]
-    assert notes == ["4 images are copies of 2 image(s), equal in all pixels. Copies stay in one split."]
+    assert notes == ["4 images are copies of 2 images, equal in all pixels. Copies stay in one split."]
 
 
 def test_constant_images_are_not_copies(tmp_path: Path) -> None:

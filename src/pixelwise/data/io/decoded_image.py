@@ -199,8 +199,8 @@ def add_channel_axis(pixels: Array) -> Array:
 
 
 def apply_orientation(pixels: Array, orientation: int) -> Array:
-    """Turn pixels upright by the TIFF or EXIF orientation: 1 is upright, 2 to 4 flip, 5 to 8 also transpose."""
-    if orientation >= 5:
+    """Turn pixels upright by the TIFF or EXIF orientation: 2 to 4 flip, 5 to 8 also transpose, others are upright."""
+    if 5 <= orientation <= 8:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

@@ -90,7 +90,7 @@ FILE_TYPES = (
     FileType(
         name="JPEG",
         extensions=(".jpg", ".jpeg", ".jfif", ".jpe"),
-        package="Pillow",
+        package="Pillow, imagecodecs",
         matches=_starts_with(b"\xff\xd8\xff"),
         has_header_size=True,
     ),

@@ -44,6 +44,8 @@ class Nodata:
         A float value is missing on its own, and so is a value of a single channel. Other integers are missing only if
         all channels of their pixel have the value, because 0 in one channel may be a dark color.
         """
+        if not (self.values or self.channels):
+            return None
         missing = np.zeros(pixels.shape, bool)
         for value in self.values:
             found = _equals(pixels, value)

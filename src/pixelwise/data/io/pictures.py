@@ -1,10 +1,15 @@
-"""Decoding of pictures with Pillow, and with imagecodecs or pillow-heif where Pillow would change the values."""
+"""Decoding of pictures: imagecodecs where it is faster or Pillow would change the values, pillow-heif, and Pillow.
+
+imagecodecs decodes only what it decodes to the same pixels as Pillow, and accepts only if Pillow does: most JPEG and
+PNG files. Pillow decodes all others, and says what is wrong with them.
+"""
 
 import io
 import re
 import struct
+import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -24,6 +29,11 @@ JPEG_2000_CODESTREAM = b"\xff\x4f\xff\x51"
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "AVIF", "PPM")
 """Formats that Pillow may try: others run programs (EPS), or have decoders that are rarely tested."""
 
+_PALETTE = 3
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_ORIENTATION_TEXTS = (b"Raw profile type ", b"XML:com.adobe.xmp")
+"""Keywords of texts in which Pillow finds an orientation."""
+
 _NUMBER = rb"(?:\s|#[^\n]*\n)+(\d+)"
 _NETPBM = re.compile(rb"P([2356])" + 3 * _NUMBER + rb"\s")
 
@@ -33,6 +43,8 @@ def decode_picture(file: BinaryIO, *, page: int | None, as_stored: bool) -> Deco
     content = file.read()
     if read_png_header(content)[0] == 16:
         return _decode_16_bit_png(content, page or 0)
+    if not page and (decoded := _decode_jpeg(content) or _decode_png(content, as_stored)):
+        return decoded
     try:
         return _decode_with_pillow(content, page or 0, as_stored)
     except ValueError:  # as in `_open_picture`, for text behind the image
@@ -121,6 +133,74 @@ def decode_heif(file: BinaryIO, *, page: int | None, as_stored: bool) -> Decoded
     return DecodedImage(pixels=add_channel_axis(np.asarray(picture)), alpha=picture.has_alpha)
 
 
+def _decode_jpeg(content: bytes) -> DecodedImage | None:
+    """Decode a complete gray or color JPEG of 8 bits with imagecodecs; None for other content."""
+    header = _read_jpeg_header(content)
+    # libjpeg fills the rest of a truncated image with gray; Pillow reports it. Compressed pixels contain no end marker.
+    if header is None or content.rfind(b"\xff\xd9") < header.start:
+        return None
+    require_size(header.height, header.width)
+    try:
+        pixels = add_channel_axis(imagecodecs.jpeg8_decode(content))
+    except (RuntimeError, ValueError):  # Pillow says what is wrong
+        return None
+    if header.has_metadata:
+        with _open_picture(content) as picture:
+            pixels = apply_orientation(pixels, picture.getexif().get(ORIENTATION, 1))
+    return DecodedImage(pixels=pixels, alpha=False)
+
+
+class _JpegHeader(NamedTuple):
+    height: int
+    width: int
+    has_metadata: bool
+    """True if there is EXIF or XMP, which may have an orientation."""
+    start: int
+    """Position of the first scan."""
+
+
+def _read_jpeg_header(content: bytes) -> _JpegHeader | None:
+    """Read the header of a gray or color JPEG of 8 bits; None for other content."""
+    position, size, has_metadata = 2, None, False
+    while content[:2] == b"\xff\xd8" and position + 10 <= len(content) and content[position] == 0xFF:
+        marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
+        if marker == 0xDA:
+            return size and _JpegHeader(*size, has_metadata, position)
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            bits, height, width, channels = struct.unpack_from(">BHHB", content, position + 4)
+            size = (height, width) if bits == 8 and channels in (1, 3) and height else None
+        has_metadata |= marker == 0xE1
+        position += 2 + length
+    return None
+
+
+def _decode_png(content: bytes, as_stored: bool) -> DecodedImage | None:
+    """Decode a PNG of 8 bits with imagecodecs; None for other content, transparent colors and an orientation."""
+    bits, kind = read_png_header(content)
+    if bits != 8 or (kind == _PALETTE and not as_stored):
+        return None
+    require_size(*struct.unpack_from(">2I", content, 16)[::-1])
+    for name, start, end in iterate_chunks(content):
+        if name in (b"acTL", b"eXIf") or (name == b"tRNS" and kind != _PALETTE):
+            return None
+        if name in _TEXT_CHUNKS and content[start : min(end, start + 20)].startswith(_ORIENTATION_TEXTS):
+            return None
+    try:
+        decoded = imagecodecs.png_decode(_replace_palette(content) if kind == _PALETTE else content)
+    except (RuntimeError, ValueError):  # Pillow says what is wrong
+        return None
+    pixels = add_channel_axis(decoded)
+    return DecodedImage(pixels=pixels, alpha=pixels.shape[2] in (2, 4))
+
+
+def _replace_palette(content: bytes) -> bytes:
+    """Return a palette PNG of 8 bits as a gray one, whose values are the indices."""
+    header = b"IHDR" + content[16:25] + b"\0" + content[26:29]
+    parts = [PNG_MAGIC, struct.pack(">I", 13), header, struct.pack(">I", zlib.crc32(header))]
+    parts += [content[a - 8 : b + 4] for name, a, b in iterate_chunks(content) if name in (b"IDAT", b"IEND")]
+    return b"".join(parts)
+
+
 def _decode_with_pillow(content: bytes, page: int, as_stored: bool) -> DecodedImage:
     with _open_picture(content) as stored:
         is_animated = stored.format != "MPO" and getattr(stored, "n_frames", 1) > 1
@@ -187,6 +267,6 @@ def _drop_png_text(content: bytes) -> bytes:
     chunks = [
         content[start - 8 : end + 4]
         for name, start, end in iterate_chunks(content)
-        if name not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+        if name not in (*_TEXT_CHUNKS, b"iCCP")
     ]
     return b"".join([PNG_MAGIC, *chunks])

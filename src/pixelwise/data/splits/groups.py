@@ -32,7 +32,7 @@ from pixelwise.config import DataConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
-from pixelwise.errors import InvalidArgumentError, describe_cause
+from pixelwise.errors import InvalidArgumentError, describe_cause, format_count
 
 PositionKind = Literal["tiles", "frames"]
 
@@ -223,7 +223,7 @@ def find_sample_groups(
     copies = find_copies(dataset, samples)
     if copies:
         notes.append(
-            f"{sum(map(len, copies))} images are copies of {len(copies)} image(s), equal in all pixels. "
+            f"{sum(map(len, copies))} images are copies of {format_count(len(copies), 'image')}, equal in all pixels. "
             f"Copies stay in one split."
         )
     return merge_groups(samples, group_names, copies), notes

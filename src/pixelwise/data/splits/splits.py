@@ -14,7 +14,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.sample import SPLITS, Sample, Splits, group_by_split
 from pixelwise.data.scan import count_class_pixels
 from pixelwise.data.splits.groups import SampleGroup, find_sample_groups, find_user_groups, single_sample_groups
-from pixelwise.errors import DataError, InvalidArgumentError
+from pixelwise.errors import DataError, InvalidArgumentError, format_count
 from pixelwise.files import read_yaml, write_atomically
 
 ClassPresence = Mapping[Sample, frozenset[int]]
@@ -150,8 +150,8 @@ def make_splits(
         return splits, None
     if len(train) < 2:
         raise DataError(
-            f"The dataset has {len(train)} training and {len(splits['val'])} validation pair(s), but at least one of "
-            f"each is needed. Add images with masks."
+            f"The dataset has {len(train)} training and {format_count(len(splits['val']), 'validation pair')}, "
+            f"but at least one of each is needed. Add images with masks."
         )
     groups = single_sample_groups(train) if groups is None else groups
     _require_groups(groups, 2, "a validation split needs 2")
@@ -207,8 +207,9 @@ def _require_groups(groups: Sequence[SampleGroup], count: int, requirement: str)
     num_images = sum(len(group.samples) for group in groups)
     names = ", ".join(repr(group.name) for group in groups[:3])
     raise DataError(
-        f"The {num_images} images form {len(groups)} group(s) that must stay together ({names}), but {requirement}. "
-        f"Group differently with --group-by, split single images with --set data.split_by=image, or make fewer parts."
+        f"The {num_images} images form {format_count(len(groups), 'group')} that must stay together "
+        f"({names}), but {requirement}. Group differently with --group-by, split "
+        f"single images with --set data.split_by=image, or make fewer parts."
     )
 
 
