@@ -7,8 +7,10 @@
 On CamVid's test images of 360x480, interleaved in each round, medians:
 
 - network ENGINE PRECISION: the forward pass of the fused U-Net with ResNet-18 on a prepared batch;
-- predict ENGINE PRECISION: the whole command except the start of Python: load the model, convert it for the engine,
-  decode, predict, encode, write;
+- predict ENGINE PRECISION: the whole command except the start of Python: load the model, start the engine with its
+  network from the cache, decode, predict, encode, write;
+- cold ENGINE PRECISION: the same once, with an empty cache, so that the network is converted;
+- shell ENGINE PRECISION: seconds for one image from the shell, and `python -c "import torch"`;
 - smp: the same job in a plain loop with the U-Net with ResNet-18 of segmentation_models_pytorch: decode with Pillow,
   normalize, pad to a multiple of 32, float32, argmax, palette PNG; its model is already loaded.
 
@@ -20,7 +22,10 @@ FOLDER` and FOLDER on PYTHONPATH it is not installed into the environment.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +76,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     images, classes = open_some(arguments.data, arguments.images)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["PIXELWISE_CACHE"] = str(Path(folder) / "cache")
         model = arguments.model or fresh_model(Path(folder) / "model.safetensors", classes, images[:4])
         able = {"fp32": True, "bf16": has_fast_bf16(device), "int8": get_int8_path(model).exists()}
         precisions = [name for name in arguments.precisions if able[name]]
@@ -83,6 +89,13 @@ def main() -> None:
         smp_unet = smp.Unet("resnet18", encoder_weights=None, classes=len(classes.names))
         jobs["smp"] = smp_loop(smp_unet, classes, device)
         rates = measure(jobs, predictors, images, Path(folder), arguments.rounds)
+        shell = measure_shell(model, images[0], predictors, Path(folder), arguments.rounds)
+        os.environ["PIXELWISE_CACHE"] = "off"
+        cold = {
+            name: rate(partial(jobs[f"predict {name}"], images, Path(folder) / f"cold-{name}"), device, len(images))
+            for name, predictor in predictors.items()
+            if ENGINES[predictor.engine].packages
+        }
     median = {name: statistics.median(values) for name, values in rates.items()}
     result = {
         "unit": "images a second",
@@ -94,11 +107,42 @@ def main() -> None:
         "segmentation_models_pytorch": smp.__version__,
         "median": median,
         "predict_over_network": {n: median[f"predict {n}"] / median[f"network {n}"] for n in predictors},
+        "cold": cold,
+        "shell_seconds": shell,
+        "shell_over_import_torch": {
+            name: statistics.median(seconds) / statistics.median(shell["import torch"])
+            for name, seconds in shell.items()
+        },
+        "predict_over_fastest_network": {
+            n: median[f"predict {n}"] / max(median[f"network {other}"] for other in predictors) for n in predictors
+        },
         "predict_over_smp": {n: median[f"predict {n}"] / median["smp"] for n in predictors},
     }
+    for name, seconds in shell.items():
+        print(f"{name:>22}: {statistics.median(seconds):.2f} s, {result['shell_over_import_torch'][name]:.2f} times")
+    for name, value in cold.items():
+        print(f"{name:>16}: {value:.2f}/s with an empty cache")
     for name in predictors:
         print(f"{name:>16}: network {median[f'network {name}']:.2f}/s, predict {median[f'predict {name}']:.2f}/s")
     write_result(Path(__file__).parent / "results" / f"predict-{device.type}.json", result)
+
+
+def measure_shell(
+    model: Path, image: Path, predictors: dict[str, Predictor], folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of a process that predicts one image, and of one that imports PyTorch, in each round."""
+    commands = {"import torch": [sys.executable, "-c", "import torch"]}
+    for name, predictor in predictors.items():
+        options = ("--device", str(predictor.device), "--precision", predictor.precision, "--engine", predictor.engine)
+        words = ("predict", str(model), str(image), "-o", str(folder / f"shell-{name}"), "--overwrite", *options)
+        commands[f"shell {name}"] = [sys.executable, "-m", "pixelwise", "-q", *words]
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def combinations(

@@ -102,11 +102,12 @@ def _default_interrupt_handler() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_pretrained_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give the same plans on every machine: no downloads, and no weights of the user."""
+    """Give the same plans on every machine: no downloads, and no weights or converted networks of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXELWISE_OFFLINE", "1")
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub-home")))
+        patch.setenv("PIXELWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pixelwise import output_files as home
 from pixelwise.data.io.images import encode_png
-from pixelwise.errors import InvalidArgumentError
+from pixelwise.errors import InvalidArgumentError, PathAccessError
 from pixelwise.output_files import (
     OutputClaim,
     OutputInUseError,
@@ -461,6 +461,27 @@ def test_files_of_a_command_are_written_with_their_request(tmp_path: Path) -> No
     with pytest.raises(InvalidArgumentError, match=r"size was 3 and is 4"):
         prepare_files([json_path], "check", [data], {"size": 4}, overwrite=False)
     prepare_files([json_path], "check", [data], {"size": 4}, overwrite=True)
+
+
+def test_a_result_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        PathAccessError, match=r"result.json cannot be written \(.*file is a file\). Choose another path."
+    ):
+        prepare_files([tmp_path / "file" / "result.json"], "check", [tmp_path], {}, overwrite=False)
+    prepare_files([tmp_path / "new" / "sub" / "result.json"], "check", [tmp_path], {}, overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_result_in_a_folder_without_permission_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(PathAccessError, match=r"result.json cannot be written"):
+        prepare_files([tmp_path / "result.json"], "check", [tmp_path], {}, overwrite=False)
 
 
 def test_two_results_in_one_file_raise(tmp_path: Path) -> None:

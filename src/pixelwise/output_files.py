@@ -24,6 +24,7 @@ import shutil
 import socket
 import struct
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pixelwise.errors import InvalidArgumentError, convert_os_error
+from pixelwise.errors import InvalidArgumentError, PathAccessError, convert_os_error
 from pixelwise.files import (
     READ_ERRORS,
     compute_file_sha256,
@@ -637,6 +638,18 @@ def require_replaceable_files(
     require_replaceable({path: find_mark_state(path, command, request) for path in paths}, overwrite=overwrite)
 
 
+def require_writable(path: Path) -> None:
+    """Raise PathAccessError if a file cannot be created at `path`, so that no work is lost at the end of a command."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except NotADirectoryError as error:
+        raise PathAccessError(f"{path} cannot be written ({folder} is a file). Choose another path.") from error
+    except OSError as error:
+        raise convert_os_error(error, path, "be written") from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedFile:
     """A file that a command writes at its end, with a mark that says which request wrote it."""
@@ -663,6 +676,7 @@ def prepare_files(
 
     Raises:
         InvalidArgumentError: A file exists that this request did not write, unless `overwrite`; or two are the same.
+        PathAccessError: A file cannot be created.
     """
     given = [None if path is None else Path(path) for path in paths]
     named = [path for path in given if path is not None]
@@ -674,5 +688,6 @@ def prepare_files(
         if path is not None:
             own = {"data": relate_paths(folders, path), **request}
             require_replaceable_files([path], command, own, overwrite=overwrite)
+            require_writable(path)
             files[index] = MarkedFile(path=path, command=command, request=own)
     return files

@@ -218,8 +218,8 @@ def test_an_invalid_pair_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
-        (np.zeros(SIZE, np.uint16), "has 1 channel.s. of uint16, but .* has 1 of uint8"),
-        (np.zeros(SIZE, np.uint8), "has 1 channel.s. of uint8, but .* has 1 of uint16"),
+        (np.zeros(SIZE, np.uint16), "has 1 channel of uint16, but .* has 1 of uint8"),
+        (np.zeros(SIZE, np.uint8), "has 1 channel of uint8, but .* has 1 of uint16"),
     ],
 )
 def test_a_batch_has_images_of_one_format(tmp_path: Path, odd: Array, message: str) -> None:

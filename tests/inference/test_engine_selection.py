@@ -29,11 +29,20 @@ from pixelwise.progress import use_reporter
 MANY = home.MIN_IMAGES
 
 
-def measured(engine: Any, start: float, image: float, agreement: float = 1.0) -> EngineTiming:
-    return EngineTiming(engine=engine, start_seconds=start, image_seconds=image, agreement=agreement)
+def measured(
+    engine: Any, start: float, image: float, agreement: float = 1.0, cached_start: float | None = None
+) -> EngineTiming:
+    return EngineTiming(
+        engine=engine,
+        start_seconds=start,
+        cached_start_seconds=start if cached_start is None else cached_start,
+        image_seconds=image,
+        agreement=agreement,
+    )
 
 
-TORCH, OPENVINO, ONNX = measured("torch", 0, 0.1), measured("openvino", 8, 0.05), measured("onnxruntime", 7, 0.08)
+TORCH, ONNX = measured("torch", 0, 0.1), measured("onnxruntime", 7, 0.08, cached_start=6)
+OPENVINO = measured("openvino", 8, 0.05, cached_start=1)
 ALL = [TORCH, OPENVINO, ONNX]
 
 
@@ -60,6 +69,24 @@ def test_a_started_engine_needs_no_start() -> None:
     assert choose_fastest(ALL, 2, started=("torch", "openvino")) == "openvino"
 
 
+@pytest.mark.parametrize(
+    ("num_images", "cached", "expected"),
+    [(19, ("openvino",), "torch"), (21, ("openvino",), "openvino"), (21, ("onnxruntime",), "torch")],
+)
+def test_an_engine_in_the_cache_starts_sooner(num_images: int, cached: Any, expected: str) -> None:
+    assert choose_fastest(ALL, num_images, cached=cached) == expected
+
+
+def test_a_measurement_with_the_cache_counts_a_conversion(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, ticks: Callable[[], float]
+) -> None:
+    same = replace(ENGINES["openvino"], packages=(), build=lambda source, device, precision: source.optimize(precision))
+    monkeypatch.setattr(home, "ENGINES", {"torch": ENGINES["torch"], "openvino": same})
+    monkeypatch.setattr(home, "_is_cached", lambda name, predictor: name == "openvino")
+    (_, found), _ = measure_engines(predictor, ("torch", "openvino"), ticks)
+    assert (found.start_seconds, found.cached_start_seconds) == (1 + home.CONVERSION_SECONDS, 1)
+
+
 @pytest.fixture
 def predictor(make_model: Callable[..., Path], tmp_path: Path) -> Predictor:
     return load(make_model(tmp_path / "model.safetensors"), device="cpu", precision="fp32")
@@ -83,6 +110,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     monkeypatch.setattr("pixelwise.inference.engines.find_spec", lambda package: object())
     monkeypatch.setattr(home, "get_installed_versions", lambda: {"openvino": "1"})
     monkeypatch.setattr(home, "_list_candidates", lambda predictor: ["openvino", "onnxruntime"])
+    monkeypatch.setattr(home, "_is_cached", lambda name, predictor: False)
     return asked
 
 
@@ -101,6 +129,15 @@ def test_a_small_job_measures_nothing(predictor: Predictor, model: Path, measure
     assert select_engine(predictor, model, num_images=MANY - 1) is predictor
     assert measurements == []
     assert [path.name for path in model.parent.iterdir()] == [model.name]
+
+
+def test_a_smaller_job_measures_with_a_network_in_the_cache(
+    predictor: Predictor, model: Path, measurements: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "_is_cached", lambda name, predictor: name == "openvino")
+    assert select_engine(predictor, model, num_images=home.MIN_IMAGES_CACHED - 1) is predictor
+    assert select_engine(predictor, model, num_images=home.MIN_IMAGES_CACHED).engine == "openvino"
+    assert measurements == [("torch", "openvino", "onnxruntime")]
 
 
 def test_a_large_job_measures_once(predictor: Predictor, model: Path, measurements: list[Any]) -> None:
@@ -224,6 +261,7 @@ def test_agreement_is_measured_and_failures_are_excluded(
     def row(build: Any) -> Engine:
         return replace(ENGINES["openvino"], packages=(), build=build)
 
+    monkeypatch.setattr(home, "_is_cached", lambda name, predictor: False)
     fakes = {
         "torch": ENGINES["torch"],
         "openvino": row(lambda source, device, precision: Turned(source.optimize(precision))),

@@ -18,6 +18,7 @@ from pixelwise.config import NetworkConfig
 from pixelwise.errors import InvalidArgumentError
 from pixelwise.inference import engines as home
 from pixelwise.inference import predictor as predicting
+from pixelwise.inference.engine_cache import CACHE_VARIABLE, write_entry
 from pixelwise.inference.engines import ENGINES, NetworkSource, get_installed_versions, require_engine
 from pixelwise.inference.predictor import Predictor, load
 
@@ -71,6 +72,29 @@ def test_logits_are_those_of_torch(
     found = on(name, reference, source).predict(pixels, keep_logits=True)
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
     assert (found.labels == expected.labels).mean() >= 0.995
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_network_in_the_cache_is_not_converted_again(
+    name: str, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_without(name)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    model = make_model(tmp_path / "m", network=NetworkConfig(base_channels=2, depth=1))
+
+    def label() -> npt.NDArray[Any]:
+        return load(model, device="cpu", precision="fp32", engine=name).predict(image(20, 30)).labels
+
+    expected = label()
+    with monkeypatch.context() as patch:
+        patch.setattr("pixelwise.lowering.onnx.to_onnx", None)
+        np.testing.assert_array_equal(label(), expected)
+        if name == "openvino":  # an entry that this version of OpenVINO does not read
+            source = load(model, device="cpu", precision="fp32").source
+            write_entry(home._make_openvino_key(source, "fp32"), b"damaged")
+            np.testing.assert_array_equal(label(), expected)
+    make_model(model, network=NetworkConfig(base_channels=2, depth=1), seed=1)
+    assert (label() != expected).any()
 
 
 @pytest.mark.parametrize("name", RIVALS)

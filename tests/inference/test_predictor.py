@@ -131,7 +131,7 @@ def test_many_classes_need_wider_labels(make_model: MakeModel, tmp_path: Path, c
         (
             image(4, 4, 3, "uint16"),
             InvalidArgumentError,
-            "trained on uint8. Convert it to uint8 as the training images were, or train on uint16",
+            "trained on uint8. Use uint8 pixels, scaled as for training, or train on uint16",
         ),
         (image(4, 4).astype(np.float32) / 255, InvalidArgumentError, "The image is float32"),
         (image(4, 4).astype(np.int64), InvalidArgumentError, "The image is int64, but the model was trained on uint8"),

@@ -273,7 +273,7 @@ FAULTS = [
     Fault(code="foreign_file", plant=put_bytes("images/train/7.svg", b""), files=("images/train/7.svg",),
           message="1 file without the suffix of an image", fix="Export drawings and documents as PNG. Other"),
     Fault(code="too_few_pairs", plant=remove_train,
-          message=r"has 0 training and 3 validation pair\(s\)", fix="Add images"),
+          message="has 0 training and 3 validation pairs", fix="Add images"),
     Fault(code="broken_link", plant=break_link("masks/train/1.png"), files=("masks/train/1.png",),
           message="1 symbolic link to a file that does not exist: masks/train/1.png", fix="Restore the target",
           also=("missing_mask",)),

@@ -35,7 +35,13 @@ from pixelwise.arguments import Count, Fraction, Index, NonNegative, check_argum
 from pixelwise.checks.findings import CODES, format_names
 from pixelwise.errors import DataError, InvalidArgumentError, format_count, wrap_path_errors
 from pixelwise.evaluation.result import EvaluationResult
-from pixelwise.output_files import claim_output, prepare_files, require_replaceable, require_replaceable_files
+from pixelwise.output_files import (
+    claim_output,
+    prepare_files,
+    require_replaceable,
+    require_replaceable_files,
+    require_writable,
+)
 from pixelwise.quantization.result import QuantizeResult
 from pixelwise.shapes import Size
 from pixelwise.version import __version__
@@ -188,7 +194,7 @@ def evaluate(
             "The threshold is chosen on the test split, so its scores on that split are too high. Use --split val."
         )
     dataset = adapt_to_model(dataset, predictor, samples)
-    logger.info(f"Evaluating on split {chosen!r}: {len(samples)} images, {predictor.precision}")
+    logger.info(f"Evaluating on split {chosen!r}: {format_count(len(samples), 'image')}, {predictor.precision}")
     if num_unlabeled := len(dataset.index.images_without_mask):
         logger.info(f"{format_count(num_unlabeled, 'image')} of {dataset.location} without a mask: left out")
     for fault in dataset.index.faults:
@@ -412,6 +418,7 @@ def quantize(
     if path.suffix != ".onnx":
         raise InvalidArgumentError(f"{path} would be an ONNX file. Choose a name that ends in .onnx.")
     require_replaceable({path: find_int8_state(path, model)}, overwrite=overwrite)
+    require_writable(path)
     choose_engine("onnxruntime")  # which has the quantizer
     reference = load(model, device="cpu", precision="fp32", engine="torch")
     dataset = load_evaluation_data(to_paths(data), model, format, masks)

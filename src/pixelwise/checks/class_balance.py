@@ -127,8 +127,13 @@ def _check_empty_masks(context: CheckContext) -> Iterator[Finding]:
         return
     only_background = {context.classes.background}
     empty = [s for s in context.stats if context.find_labels(s) == only_background]
+    absent = [s for s in empty if not s.sample.mask_path.exists()]  # YOLO has files only of images with objects
+    fix = "If the images show no object, nothing needs to be done. Otherwise restore their label files."
+    problem = "without a label file, read as background"
+    yield from report_files("empty_mask", context.list_images(absent), "image", problem, fix)
+    present = context.list_masks(s for s in empty if s.sample.mask_path.exists())
     fix = "If the images show no object, nothing needs to be done. Otherwise label the objects."
-    yield from report_files("empty_mask", context.list_masks(empty), "mask", "with only background", fix)
+    yield from report_files("empty_mask", present, "mask", "with only background", fix)
 
 
 def _check_tiny_objects(context: CheckContext) -> Iterator[Finding]:

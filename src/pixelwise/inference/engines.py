@@ -3,9 +3,11 @@
 An engine makes a module that maps normalized frames (B, C, H, W) float32 of a legal size to the output of the network.
 The module replaces the network of a `Segmenter`, so normalization, padding, tiles and batches are the same for all.
 
+What an engine makes of the network is kept in the user's cache folder (`engine_cache.py`).
+
 `select_engine` chooses the fastest engine that gives the labels of the model. `measure_engines` measures how long each
 one takes to start and per image, and whether its labels agree. The result is stored next to the model file, once per
-model and machine. `choose_fastest` weighs it for a number of images.
+model and machine. `choose_fastest` weighs it for a number of images, and for what is in the cache.
 """
 
 import contextlib
@@ -33,7 +35,8 @@ from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic import street_scene
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
 from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, missing_extra
-from pixelwise.files import write_atomically
+from pixelwise.files import compute_sha256, write_atomically
+from pixelwise.inference.engine_cache import has_entry, read_entry, write_entry
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
 from pixelwise.lowering.graph import INPUT, NetworkGraph, explain_compile_errors
 from pixelwise.model_file import ModelSpec, find_model, read_checksum
@@ -54,6 +57,11 @@ MIN_AGREEMENT = 0.995
 MIN_IMAGES = 500
 """Images of a job from which on measuring pays off: the conversion of a U-Net on ResNet-18 to ONNX takes ten seconds of
 one core. A smaller job uses an earlier measurement."""
+MIN_IMAGES_CACHED = 100
+"""Images from which on measuring pays off if a converted network is in the cache: it then takes three seconds."""
+
+CONVERSION_SECONDS = 15.0
+"""Time to convert a network, for the estimate of an engine that was measured with a network from the cache."""
 
 IMAGE_SIZE = (352, 480)
 """Height and width of the synthetic images on which engines are measured."""
@@ -68,8 +76,17 @@ class NetworkSource:
 
     module: Segmenter
     channels: int
+    checksum: str = ""
+    """Checksum of the model file; empty for a network in memory, of which nothing is kept."""
     int8: bytes | None = None
     """The network in int8, as ONNX; see `int8_file.py`."""
+
+    def make_key(self, form: str, precision: Precision, *packages: str) -> dict[str, Any]:
+        """Return everything that a form of the network in the cache depends on."""
+        key = {"form": form, "precision": precision, "model": self.checksum, "pixelwise": __version__}
+        if precision == "int8" and self.int8 is not None:
+            key["graph"] = compute_sha256([self.int8])
+        return key | {name: _version(name) for name in packages}
 
     def get_onnx(self, precision: Precision) -> bytes:
         """Return the network as ONNX."""
@@ -87,13 +104,19 @@ class NetworkSource:
 
     @cached_property
     def onnx(self) -> bytes:
-        """Return the optimized network in float32, for frames of any number and size; takes seconds."""
+        """Return the optimized network in float32, for frames of any number and size; the conversion takes seconds."""
+        key = self.make_key("onnx", "fp32", "torch", "onnx", "onnxscript")
+        if self.checksum and (kept := read_entry(key)):
+            return kept
         from pixelwise.lowering.onnx import to_onnx  # imports torch.export and SymPy
 
         network = self.optimize("fp32").to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         # All sizes differ, so that the exporter does not take them for one dimension.
         example = torch.zeros(2, self.channels, *self._compute_frame_size(40, 40 + self.module.multiple))
-        return to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
+        converted = to_onnx(NetworkGraph(network), example, outputs=("logits",), dynamic=(0, 2, 3))
+        if self.checksum:
+            write_entry(key, converted)
+        return converted
 
     def _compute_frame_size(self, height: int, width: int) -> Size:
         return len(self.module.compute_padded_indices(height)), len(self.module.compute_padded_indices(width))
@@ -122,7 +145,7 @@ class CompiledNetwork(nn.Module):
 class OpenVinoNetwork(nn.Module):
     """A network compiled by OpenVINO for this CPU, with the number of threads of PyTorch."""
 
-    def __init__(self, onnx: bytes, precision: Precision) -> None:
+    def __init__(self, source: NetworkSource, precision: Precision) -> None:
         super().__init__()
         import openvino
 
@@ -135,13 +158,29 @@ class OpenVinoNetwork(nn.Module):
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 and precision != "fp32" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
+        key = _make_openvino_key(source, precision)
+        kept = read_entry(key) if source.checksum else None
+        self._compiled: Any = None
+        if kept:
+            with contextlib.suppress(Exception):  # of the library: compile it again
+                self._compiled = core.import_model(io.BytesIO(kept), "CPU", settings)
+        if self._compiled is None:
+            onnx = source.get_onnx(precision)
+            self._compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", settings)
+            if source.checksum:
+                stream = io.BytesIO()
+                self._compiled.export_model(stream)
+                write_entry(key, stream.getvalue())
         # OpenVINO does not allow concurrent calls, and several threads may compute probabilities.
         self._lock = threading.Lock()
 
     def forward(self, frames: Tensor) -> Tensor:
         with self._lock:
             return torch.from_numpy(self._compiled([frames.contiguous().numpy()])[0])
+
+
+def _make_openvino_key(source: NetworkSource, precision: Precision) -> dict[str, Any]:
+    return source.make_key("openvino", precision, "openvino") | {"processor": describe_device(torch.device("cpu"))}
 
 
 class OnnxRuntimeNetwork(nn.Module):
@@ -175,6 +214,8 @@ class Engine:
     packages: tuple[str, ...] = ()
     """Optional packages; the first is the engine itself."""
     extra: str = ""
+    make_key: Callable[[NetworkSource, Precision], dict[str, Any]] | None = None
+    """Returns the key of the entry in the cache without which the engine starts slowly."""
     is_slow_to_start: bool = False
     """If true, "auto" does not choose the engine."""
 
@@ -207,11 +248,12 @@ ENGINES: Mapping[EngineName, Engine] = {
     ),
     "openvino": Engine(
         title="OpenVINO",
-        build=lambda source, device, precision: OpenVinoNetwork(source.get_onnx(precision), precision),
+        build=lambda source, device, precision: OpenVinoNetwork(source, precision),
         precisions=("fp32", "bf16", "int8"),
         runs_on=lambda device: device.type == "cpu",
         packages=("openvino", "onnx", "onnxscript"),
         extra="openvino",
+        make_key=_make_openvino_key,
     ),
     "onnxruntime": Engine(
         title="ONNX Runtime",
@@ -220,6 +262,7 @@ ENGINES: Mapping[EngineName, Engine] = {
         runs_on=_has_cuda_provider,
         packages=("onnxruntime", "onnx", "onnxscript"),
         extra="onnx",
+        make_key=lambda source, precision: source.make_key("onnx", "fp32", "torch", "onnx", "onnxscript"),
     ),
 }
 
@@ -284,11 +327,18 @@ class EngineTiming:
 
     engine: EngineName
     start_seconds: float
-    """Time until the end of the first pass."""
+    """Time until the end of the first pass, without the cache."""
+    cached_start_seconds: float
+    """Time until the end of the first pass, with the converted network from the cache."""
     image_seconds: float
     """Time for one image of `IMAGE_SIZE`."""
     agreement: float
     """Share of labels that are equal to those of PyTorch in float32."""
+
+    def estimate_seconds(self, num_images: int, *, is_started: bool = False, is_cached: bool = False) -> float:
+        """Estimate the time of a job."""
+        start = self.cached_start_seconds if is_cached else self.start_seconds
+        return (0 if is_started else start) + num_images * self.image_seconds
 
 
 def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int, store: bool = True) -> "Predictor":
@@ -311,26 +361,40 @@ def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int,
     file, setup = path.with_suffix(".engine.json"), _describe_setup(path, predictor)
     networks: dict[EngineName, nn.Module] = {}
     timings = read_timings(file, setup)
+    cached = [name for name in candidates if _is_cached(name, predictor)]
     if timings is None:
-        if num_images < MIN_IMAGES:
+        least = MIN_IMAGES_CACHED if cached else MIN_IMAGES
+        if num_images < least:
+            logger.debug(f"engine: PyTorch, because {num_images} image(s) are too few to measure others ({least})")
             return predictor
         logger.info(f"Measuring the engines torch, {', '.join(candidates)} once")
         timings, networks = measure_engines(predictor, ("torch", *candidates))
         if store:
             write_timings(file, setup, timings)
-    chosen = choose_fastest(timings, num_images, started=tuple(networks))
+    chosen = choose_fastest(timings, num_images, started=tuple(networks), cached=cached)
     if chosen != "torch":
         logger.info(f"engine: {ENGINES[chosen].title}, {predictor.precision}")
+    for one in timings:
+        seconds = one.estimate_seconds(num_images, is_started=one.engine in networks, is_cached=one.engine in cached)
+        logger.debug(
+            f"{ENGINES[one.engine].title}: {seconds:.1f} s for {num_images} image(s), "
+            f"{'cached' if one.engine in cached else 'not cached'}, {one.agreement:.2%} equal labels"
+        )
     return replace(predictor, engine=chosen, engine_network=networks.get(chosen))
 
 
 def choose_fastest(
-    timings: Sequence[EngineTiming], num_images: int, *, started: Sequence[EngineName] = ()
+    timings: Sequence[EngineTiming],
+    num_images: int,
+    *,
+    started: Sequence[EngineName] = (),
+    cached: Sequence[EngineName] = (),
 ) -> EngineName:
     """Return the engine that would finish first, among PyTorch and those that agree with it."""
 
     def estimate_seconds(timing: EngineTiming) -> float:
-        return (0 if timing.engine in started else timing.start_seconds) + num_images * timing.image_seconds
+        name = timing.engine
+        return timing.estimate_seconds(num_images, is_started=name in started, is_cached=name in cached)
 
     agreeing = [one for one in timings if one.engine == "torch" or one.agreement >= MIN_AGREEMENT]
     return min(agreeing, key=estimate_seconds).engine if agreeing else "torch"
@@ -340,12 +404,13 @@ def measure_engines(
     predictor: "Predictor", names: Sequence[EngineName], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[list[EngineTiming], dict[EngineName, nn.Module]]:
     """Return the timings and the networks of the engines that do not fail."""
-    source = NetworkSource(module=predictor.module, channels=predictor.spec.channels)
+    source = predictor.source
     scenes = [torch.from_numpy(draw_scene(seed, IMAGE_SIZE, predictor.spec)) for seed in range(NUM_IMAGES)]
     images = [scene.permute(2, 0, 1)[None].to(predictor.device) for scene in scenes]
     expected = _predict_labels(replace_network(predictor.module, source.optimize("fp32")), images, predictor, "fp32")
     timings: list[EngineTiming] = []
     networks: dict[EngineName, nn.Module] = {}
+    cached = [name for name in names if _is_cached(name, predictor)]
     export_seconds = 0.0  # the export to ONNX happens once here, but each engine would need it
     for name in names:
         start = clock()
@@ -363,10 +428,19 @@ def measure_engines(
             logger.info(f"{ENGINES[name].title} is not used: {describe_cause(error)}")
             continue
         seconds = clock() - start
+        cached_seconds = seconds
+        if source.checksum and ENGINES[name].make_key:
+            start = clock()
+            again = ENGINES[name].build(source, predictor.device, predictor.precision)
+            _predict_labels(replace_network(predictor.module, again), images, predictor, predictor.precision)
+            cached_seconds = clock() - start
         timings.append(
             EngineTiming(
                 engine=name,
-                start_seconds=seconds + (export_seconds if ENGINES[name].packages else 0),
+                start_seconds=seconds
+                + (export_seconds if ENGINES[name].packages else 0)
+                + (CONVERSION_SECONDS if name in cached else 0),
+                cached_start_seconds=cached_seconds,
                 image_seconds=_measure_image_seconds(module, images[0], predictor, clock),
                 agreement=float((labels == expected).mean()),
             )
@@ -383,6 +457,11 @@ def _list_candidates(predictor: "Predictor") -> list[EngineName]:
         if name != "torch" and not row.is_slow_to_start and row.is_installed
         if predictor.precision in row.precisions and row.runs_on(predictor.device)
     ]
+
+
+def _is_cached(name: EngineName, predictor: "Predictor") -> bool:
+    make_key = ENGINES[name].make_key
+    return make_key is not None and has_entry(make_key(predictor.source, predictor.precision))
 
 
 @torch.inference_mode()

@@ -36,7 +36,7 @@ from pixelwise.inference.tiling.plan import Tile, TilePlan
 from pixelwise.inference.tiling.planner import WHOLE_PIXELS, TilePlanner
 from pixelwise.inference.tiling.tiled import ArraySource, PixelSource, blend_tiles, compute_seam_score, predict_tiles
 from pixelwise.inference.tta import TRANSFORMS, average_views, make_views
-from pixelwise.model_file import ModelSpec, load_model
+from pixelwise.model_file import ModelSpec, load_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
@@ -176,6 +176,8 @@ class Predictor:
     """The network on its engine; None: it is built at the first prediction."""
     threshold: float | None = None
     """Probability from which on a pixel is labeled foreground, of two classes; None: the most probable class."""
+    checksum: str = ""
+    """Checksum of the model file; empty for a model in memory."""
 
     def __post_init__(self) -> None:
         if self.threshold is None:
@@ -371,9 +373,13 @@ class Predictor:
         """Return the module with its network optimized for prediction by the engine."""
         network = self.engine_network
         if network is None:
-            source = NetworkSource(module=self.module, channels=self.spec.channels)
-            network = ENGINES[self.engine].build(source, self.device, self.precision)
+            network = ENGINES[self.engine].build(self.source, self.device, self.precision)
         return replace_network(self.module, network)
+
+    @property
+    def source(self) -> NetworkSource:
+        """Return the network from which an engine is built."""
+        return NetworkSource(module=self.module, channels=self.spec.channels, checksum=self.checksum)
 
     @cached_property
     def tile_planner(self) -> TilePlanner:
@@ -447,7 +453,7 @@ class Predictor:
         if str(pixels.dtype) != self.spec.dtype:
             raise InvalidArgumentError(
                 f"The image is {image.dtype}, but the model was trained on {self.spec.dtype}. "
-                f"Convert it to {self.spec.dtype} as the training images were, or train on {image.dtype} images."
+                f"Use {self.spec.dtype} pixels, scaled as for training, or train on {image.dtype} images."
             )
         pixels = DecodedImage(pixels=pixels, alpha=False).fill_missing(None, self.spec.nodata)[0]
         if self.spec.channel_files and pixels.shape[2] != self.spec.channels:  # one channel of several is not gray
@@ -519,7 +525,8 @@ def load(
     module, spec = load_model(model)
     chosen = _choose_precision(precision, chosen_device, spec, name)
     require_engine(name, chosen_device, chosen)
-    predictor = replace(make_predictor(module, spec, chosen_device, chosen, name), threshold=threshold)
+    predictor = make_predictor(module, spec, chosen_device, chosen, name)
+    predictor = replace(predictor, threshold=threshold, checksum=read_checksum(model))
     if chosen == "int8":
         return make_int8_predictor(predictor, name, read_int8(model, name)[0])
     return select_engine(predictor, model, num_images=num_images) if engine == "auto" and num_images else predictor
@@ -537,7 +544,7 @@ def make_predictor(
 
 def make_int8_predictor(predictor: Predictor, engine: EngineName, graph: bytes) -> Predictor:
     """Return the predictor with its network in int8, an ONNX graph, on an engine that supports int8."""
-    source = NetworkSource(module=predictor.module, channels=predictor.spec.channels, int8=graph)
+    source = replace(predictor.source, int8=graph)
     network = ENGINES[engine].build(source, predictor.device, "int8")
     return replace(predictor, precision="int8", engine=engine, engine_network=network)
 

@@ -106,6 +106,18 @@ def test_a_split_without_any_text_file_is_an_error(tmp_path: Path, split: str) -
     assert len(Dataset.load(root).samples) == 2
 
 
+def test_a_missing_text_file_is_told_apart_from_an_empty_one(tmp_path: Path) -> None:
+    root = plant(tmp_path / "data", line(0, *SQUARE), line(1, *RIGHT_HALF))
+    for name in "bc":
+        write_image(root / f"images/train/{name}.png")
+    write_text(root / "labels/train/b.txt", "")
+    found = [f for f in run_check(root, tmp_path)["findings"] if f["code"] == "empty_mask"]
+    assert [(f["files"], f["message"].split(":")[0]) for f in found] == [
+        (["images/train/c.png"], "1 image without a label file, read as background"),
+        (["labels/train/b.txt"], "1 mask with only background"),
+    ]
+
+
 def test_a_test_split_without_any_text_file_is_not_read(tmp_path: Path) -> None:
     root = plant(tmp_path, yaml=f"{YAML}test: images/test\n")
     write_image(root / "images/test/b.png")

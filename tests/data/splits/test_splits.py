@@ -76,7 +76,7 @@ def test_a_split_is_made_of_train_only() -> None:
 @pytest.mark.parametrize(
     ("available", "message"),
     [
-        ([], r"0 training and 0 validation pair\(s\).* is needed. Add images"),
+        ([], r"0 training and 0 validation pairs.* is needed. Add images"),
         (samples(1), r"1 training and 0 validation"),
         (samples(9, "val"), r"0 training and 9 validation"),
         (samples(9, "test"), r"0 training and 0 validation"),
@@ -151,7 +151,7 @@ def test_no_group_is_in_two_splits(
     train = [s for s in everything if s.split == "train"]
     groups = merge_groups(train, {s: names[s] for s in train}, ())
     if len(groups) < 2:
-        with pytest.raises(DataError, match=r"form 1 group\(s\) that must stay together"):
+        with pytest.raises(DataError, match="form 1 group that must stay together"):
             make_splits(everything, fraction, seed, groups=groups)
         return
     splits, note = make_splits(everything, fraction, seed, groups=groups)
@@ -202,7 +202,7 @@ def test_one_fold_is_refused() -> None:
 
 def test_a_single_group_is_an_error() -> None:
     groups = [SampleGroup(name="patient 7", samples=tuple(samples(3)))]
-    message = r"The 3 images form 1 group\(s\) .* \('patient 7'\), but a validation split needs 2. Group differently"
+    message = r"The 3 images form 1 group .* \('patient 7'\), but a validation split needs 2. Group differently"
     with pytest.raises(DataError, match=message):
         make_splits(samples(3), 0.2, 0, groups=groups)
 
