@@ -56,6 +56,13 @@ def test_save_and_load(make_model: MakeModel, tmp_path: Path) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
+def test_scores_are_in_the_order_of_the_classes(make_model: MakeModel, tmp_path: Path) -> None:
+    scores = {"per_class": {"b": {"iou": 0.5}, "a": {"iou": 0.25}}}
+    path = make_model(tmp_path / "m", classes={"names": ["b", "a"]}, scores=scores)
+    for spec in (load_model(path)[1], read_spec(path)):
+        assert list(spec.scores["per_class"].items()) == list(scores["per_class"].items())
+
+
 def test_equal_models_are_equal_files(make_model: MakeModel, tmp_path: Path) -> None:
     first, second = make_model(tmp_path / "a"), make_model(tmp_path / "elsewhere" / "b")
     assert first.read_bytes() == second.read_bytes()

@@ -164,15 +164,18 @@ def _to_spec(path: Path, values: Mapping[str, Any]) -> ModelSpec:
     try:
         known = NetworkConfig.__dataclass_fields__
         network = {key: value for key, value in values["network"].items() if key in known}
-        preprocessing = values["preprocessing"]
+        preprocessing, scores = values["preprocessing"], values["scores"]
+        classes = classes_from_dict({**values["classes"], "colors": values["colors"]})
+        if "per_class" in scores:  # the file has sorted keys
+            scores = {**scores, "per_class": {name: scores["per_class"][name] for name in classes.names}}
         return ModelSpec(
             network=from_dict({"network": network}).network,
-            classes=classes_from_dict({**values["classes"], "colors": values["colors"]}),
+            classes=classes,
             channels=preprocessing["channels"],
             dtype=preprocessing["dtype"],
             mean=tuple(preprocessing["mean"]),
             std=tuple(preprocessing["std"]),
-            scores=values["scores"],
+            scores=scores,
             channel_files=preprocessing.get("channel_files", False),
             nodata=parse_nodata(preprocessing.get("nodata", [])),
         )

@@ -5,6 +5,7 @@ installs a reporter with `use_reporter`. The reporter is global, so that the thr
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -48,6 +49,13 @@ def format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def format_percent(fraction: float | None) -> str:
+    """Return `71.2 %`, two digits below 1 % (`0.034 %`), or a dash if undefined."""
+    if fraction is None or math.isnan(fraction):
+        return "–"
+    return f"{100 * fraction:.2g} %" if 0 < fraction < 0.01 else f"{100 * fraction:.1f} %"
 
 
 def report_progress(label: str, done: float, total: float, note: str = "") -> None:

@@ -293,7 +293,8 @@ def test_the_best_pattern_of_names_is_part_of_the_fix(clean: Path) -> None:
         path.rename(path.with_name(f"truth{'' if path.stem == '1' else 'z'}{path.name}"))
     (finding,) = (f for f in check(clean).findings if f.code == "missing_mask")
     assert re.search(
-        r"^The best pattern .*, such as \d.png with truthz\d.png, pairs 7 of 9 images; 95% are needed. Add", finding.fix
+        r"^The best pattern .*, such as \d.png with truthz\d.png, pairs 7 of 9 images; 95 % are needed",
+        finding.fix,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from pixelwise import api
 from pixelwise.api.options import Argument, Option
@@ -52,6 +53,16 @@ def test_the_annotation_decides_the_shell_form() -> None:
     assert [infos["settings"].default, infos["fill_holes"].default] == ["--set", "--fill-holes"]
     assert (infos["size"].default, infos["size"].param_decls) == ("-s", ("--size",))
     assert {p.name: p.default for p in parameters}["save"] == "labels"
+
+
+def test_the_help_shows_what_may_be_typed() -> None:
+    """A flag takes no value, sizes have no commas, and names of arguments look alike."""
+    texts = [CliRunner().invoke(main.app, [*words, "--help"], env={"COLUMNS": "200"}).output
+             for words in ([], ["networks"], ["evaluate"])]  # fmt: skip
+    assert all("bool" not in text for text in texts)
+    assert all(re.search(r"--(verbose|quiet) +-. +Show", text) for text in texts)
+    assert "[default: (360 480)]" in texts[1]
+    assert "{MODEL} {DATA}..." in texts[2]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,15 @@ from pixelwise.cli.main import main
 from pixelwise.cli.results import (
     print_check,
     print_cross_validation,
+    print_evaluation,
     print_failures,
     print_localization,
     print_scores,
     print_training,
 )
 from pixelwise.config import Config
+from pixelwise.evaluation.result import EvaluationResult
+from pixelwise.metrics import ConfusionMatrix, compute_scores
 from pixelwise.networks import NETWORKS, describe
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
 from pixelwise.training.results import CrossValidationResult, TrainResult
@@ -47,7 +51,7 @@ def test_scores_are_a_table_with_escaped_names(capsys: Capture) -> None:
 def test_scores_stored_in_a_model_are_shown_without_classes(capsys: Capture) -> None:
     print_scores({"mean_iou": 0.5, "num_images": 4, "bf16": {"agreement": 1.0}})
     shown = capsys.readouterr().out
-    assert "validation" in shown
+    assert "validation, fp32" in shown
     assert "mean iou" in shown
     assert "IoU" not in shown
 
@@ -80,6 +84,20 @@ def test_a_dataset_without_problems_is_ready(capsys: Capture) -> None:
     assert "format folder: 3 images (train 2, val 1)" in shown
     assert "2 classes: a, [red]b" in shown
     assert "no problems found: the dataset is ready." in shown
+
+
+def test_unknown_classes_are_not_counted(capsys: Capture) -> None:
+    print_check(replace(a_report(), classes=()), {})
+    assert capsys.readouterr().out.splitlines()[1] == "classes: unknown"
+
+
+def test_written_files_are_printed(capsys: Capture) -> None:
+    files = {"json_path": Path("a.json"), "html_path": Path("a.html")}
+    print_check(a_report(a_finding("error", "a_code", 9)), files)
+    assert capsys.readouterr().out.splitlines()[-3:] == ["1 error", "json: a.json", "page: a.html"]
+    scores = compute_scores(ConfusionMatrix.from_counts([[1]]), None, ["a"], num_images=1)
+    print_evaluation(EvaluationResult.from_scores(scores, split="val", model="run", data="data"), files)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["json: a.json", "page: a.html"]
 
 
 def test_findings_are_escaped(capsys: Capture) -> None:

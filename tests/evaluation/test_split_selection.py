@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_images_in_no_split_of_the_run_are_counted(run: Path, tmp_path: Path) ->
         assert choose(data, run) == ("val", ["b"])
     assert recorder.messages == [
         f"The splits of the run apply, because {data} has images of the run",
+        f"1 image of {data} in no split of the run: not scored",
+    ]
+
+
+def test_images_that_the_run_left_out_are_told_from_new_ones(run: Path, tmp_path: Path) -> None:
+    data = pairs(tmp_path / "data", ["."])
+    record(run, data)
+    for folder, name in itertools.product(("images", "masks"), "cd"):
+        shutil.copy(data / folder / "a.png", data / folder / f"{name}.png")
+    (run / "left_out.yaml").write_text("- {file: images/c.png, reason: The file is truncated.}\n")
+    recorder = Recorder()
+    with use_reporter(recorder):
+        assert choose(data, run) == ("val", ["b"])
+    assert recorder.messages[1:] == [
+        f"Not scored, because the run left them out (see {run / 'left_out.yaml'}): 'c'",
         f"1 image of {data} in no split of the run: not scored",
     ]
 

@@ -73,7 +73,7 @@ def test_print_export_shows_size_agreement_and_gap(exported, capsys):
     shown = capsys.readouterr().out
     assert str(exported.file) in shown
     assert "MB" in shown
-    assert "agree on 100.0000%" in shown
+    assert "agree on 100.0000 %" in shown
     assert "largest logit gap" in shown
 
 
@@ -150,7 +150,7 @@ def test_min_agreement_of_int8_refers_to_the_validation_images(quantized, tmp_pa
     write_int8(copy, graph, {**metadata, "accuracy": {**metadata["accuracy"], "engines": engines}})
     poor = Parity(agreement=0.5, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(module, "compare_with_model", lambda *_: poor)
-    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000% .* At least 98\.00% is"):
+    with pytest.raises(InvalidArgumentError, match=r"agree with the model's on 97\.0000 % .* At least 98\.00 % is"):
         export(copy, tmp_path / "out" / "a.onnx", precision="int8", min_agreement=0.98)
     assert not (tmp_path / "out").exists()
     assert export(copy, tmp_path / "out" / "a.onnx", precision="int8").file.exists()
@@ -233,10 +233,10 @@ def test_a_file_that_disagrees_is_not_written_and_the_old_one_stays(model, tmp_p
     path.write_bytes(b"before")
     bad = Parity(agreement=0.9, largest_logit_gap=2.5, largest_logit=9, sizes=((1, 1),))
     monkeypatch.setattr(module, "compare_with_model", lambda *_: bad)
-    message = r"agree with the model's on 90\.0000% .* 99\.99% is required.*up to 2\.5.*--min-agreement"
+    message = r"agree with the model's on 90\.0000 % .* 99\.99 % is required.*up to 2\.5.*--min-agreement"
     with pytest.raises(InvalidArgumentError, match=message):
         export(model, path, overwrite=True)
-    with pytest.raises(InvalidArgumentError, match=r"95\.00% is required"):
+    with pytest.raises(InvalidArgumentError, match=r"95\.00 % is required"):
         export(model, path, min_agreement=0.95, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.pt2"]
     assert path.read_bytes() == b"before"

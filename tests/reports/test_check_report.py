@@ -19,9 +19,12 @@ from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import scan_dataset
 from pixelwise.data.visualization import to_css_stripes
+from pixelwise.errors import DataError
+from pixelwise.progress import use_reporter
 from pixelwise.reports.check_report import MAX_FILES, MAX_FINDINGS, SAMPLE_SIZE, render_check_report
 from pixelwise.reports.thumbnails import choose_unlisted_stripes
 from support.pages import Page, require_offline
+from support.recorder import Recorder
 
 
 def write_pairs(root: Path, count: int, size: tuple[int, int] = (24, 32)) -> Path:
@@ -251,6 +254,41 @@ def test_a_folder_that_is_not_a_dataset_has_only_findings() -> None:
     assert "Fix it." in page.text
     assert "classes" not in page.text
     assert "Format" not in page.text
+
+
+def test_lines_to_paste_keep_their_line_breaks(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 3)
+    finding = replace(make_finding("bad"), fix="Write this into dataset.yaml:\nnames: [a, b]\nignore: 255")
+    page = write_findings(data, [finding], tmp_path / "page.html")
+    assert "<strong>Fix</strong> Write this into dataset.yaml:</p>" in page.source
+    assert '<div class="command"><pre><code>names: [a, b]\nignore: 255</code></pre></div>' in page.source
+
+
+def test_readable_masks_without_classes_are_not_called_unreadable(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "cars", 4)
+    (data / "dataset.yaml").unlink()
+    for path in (data / "masks").rglob("*.png"):
+        write_png(path, np.random.default_rng(0).integers(0, 2, (24, 32, 3), np.uint8) * 200)
+    page = write_checked(data, tmp_path / "page.html")
+    assert "masks read4one per image" in page.text.replace("\n", "")
+    assert "classesunknownthe masks define none" in page.text
+
+
+def test_the_background_has_the_same_color_in_the_table_and_in_the_legend(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path, 3)
+    (data / "dataset.yaml").write_text("names: [background, road, tree]\n", encoding="utf-8")
+    source = write_checked(data, tmp_path / "check.html").source
+    colors = re.findall(r'style="background:([^"]*)"></span>background', source)
+    assert len(colors) > 1
+    assert set(colors) == {"transparent"}
+
+
+def test_the_page_of_an_unreadable_dataset_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    recorder = Recorder()
+    with use_reporter(recorder), pytest.raises(DataError, match="contains no images"):
+        check(tmp_path / "data", html_path=tmp_path / "page.html", json_path=tmp_path / "check.json")
+    assert recorder.messages == [f"written: {tmp_path / name}" for name in ("check.json", "page.html")]
 
 
 def test_unreadable_masks_have_no_number_of_classes(tmp_path: Path) -> None:

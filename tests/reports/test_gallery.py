@@ -74,14 +74,15 @@ def test_few_images_are_large() -> None:
     gallery.add(make_scored(0, 5, np.zeros((480, 800, 3), np.uint8)))
     (image,) = gallery.images.values()
     assert {(picture.height, picture.width) for picture in image.pictures} == {(384, 640)}
-    assert [picture.title for picture in image.pictures] == ["image", "prediction", "truth", "errors"]
+    assert [picture.title for picture in image.pictures] == ["image", "truth", "prediction", "errors"]
 
 
 def test_the_table_names_the_class_with_the_lowest_iou() -> None:
+    """Class b is not in the truth, but predicted: its IoU of 0 is a part of the mean."""
     table = build_image_table(make_gallery([4, -1]))
     assert table.titles == ("image", "mean IoU", "accuracy", "lowest class")
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["000", "20.0 %", "40.0 %", "a 40 %"], ["001", "–", "–", "–"]
+        ["000", "20.0 %", "40.0 %", "b 0.0 %"], ["001", "–", "–", "–"]
     ]  # fmt: skip
     assert [row[1].value for row in table.rows] == [pytest.approx(0.2), None]
 

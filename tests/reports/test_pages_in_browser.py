@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, Playwright, Request, sync_playwright
 
 from pixelwise.api import check, evaluate
@@ -90,6 +91,9 @@ def pages(trained: Path, streets: Path, tmp_path_factory: pytest.TempPathFactory
     images[0].write_bytes(b"")
     images[1].unlink()
     (images[2].parent / f"{'long_name_' * 12}.png").write_bytes(images[2].read_bytes())
+    description = yaml.safe_load((faulty / "dataset.yaml").read_text(encoding="utf-8"))
+    description["names"][-1] = description["names"][0].upper()  # a finding with lines to paste
+    (faulty / "dataset.yaml").write_text(yaml.safe_dump(description), encoding="utf-8")
     check(faulty, html_path=folder / "faulty.html")
     classes = Dataset.load(streets).classes
     counts = [[40 * (i == j) + 1 for i in range(len(classes.names))] for j in range(len(classes.names))]
@@ -255,6 +259,33 @@ def test_commands_are_copied(open_page: Callable[..., Page]) -> None:
     command.get_by_role("button", name="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == command.locator("code").inner_text()
     assert command.locator("code").inner_text().startswith("pixelwise predict ")
+
+
+def test_lines_to_paste_are_shown_and_copied_with_their_breaks(open_page: Callable[..., Page]) -> None:
+    page = open_page("faulty", 390, permissions=["clipboard-read", "clipboard-write"])
+    block = page.locator(".finding .command", has=page.get_by_text("rename:")).first
+    lines = block.locator("code").inner_text()
+    assert lines.startswith("rename: {")
+    assert yaml.safe_load(lines) == {"rename": {"SKY": "sky"}}
+    assert block.locator("pre").evaluate("pre => getComputedStyle(pre).whiteSpace") == "pre-wrap"
+    block.get_by_role("button", name="Copy").click()
+    block.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == lines
+
+
+@pytest.mark.parametrize("kind", ["report", "evaluation"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_each_picture_has_its_title_below(open_page: Callable[..., Page], kind: str, width: int) -> None:
+    page = open_page(kind, width)
+    row = page.locator("#images .pictures").first
+    assert row.locator("figcaption").all_inner_texts() == ["image", "truth", "prediction", "errors"]
+    for figure in row.locator("figure").all():
+        image, caption = (figure.locator(tag).bounding_box() for tag in ("img", "figcaption"))
+        assert image is not None
+        assert caption is not None
+        assert caption["y"] >= image["y"] + image["height"]
+        assert abs(caption["x"] - image["x"]) < 2
+        assert width > 390 or image["width"] > 150  # two columns fill a phone
 
 
 def test_charts_have_the_colors_of_the_page(open_page: Callable[..., Page]) -> None:

@@ -106,6 +106,21 @@ def test_a_mask_of_another_size_is_drawn_without_the_image(tmp_path: Path) -> No
     assert is_near(decode_panel(mask)[10, 5], (220, 0, 0))
 
 
+@pytest.mark.parametrize("is_pair", [True, False])
+def test_the_background_of_a_mask_without_its_image_is_not_painted(tmp_path: Path, is_pair: bool) -> None:
+    classes = {"names": ["background", "cell"], "colors": [[220, 0, 0], [0, 0, 220]]}
+    dataset = write_pair(tmp_path, GRAY, halves(0, 1), classes)
+    (tmp_path / "images/0.png").write_bytes(b"")
+    shown = draw_pair(dataset, dataset.samples[0])
+    if not is_pair:
+        shown = draw_file(dataset, tmp_path / "masks/0.png", is_mask=True)
+    with Image.open(io.BytesIO(base64.b64decode(shown.panels[-1].uri.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture.convert("RGBA"))
+    assert pixels[20, 10, 3] == 0
+    assert pixels[20, 70, 3] == 255
+    assert is_near(pixels[20, 70, :3].astype(int), (0, 0, 220))
+
+
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_an_unreadable_file_shows_the_error(tmp_path: Path, kind: str) -> None:
     dataset = write_pair(tmp_path, GRAY, halves(0, 1))

@@ -75,7 +75,8 @@ ABSENT = [[95, 5, 0], [5, 95, 0], [0, 0, 0]]
 SPREAD = {"a": 0.8, "b": 0.7, "c": 0.75, "d": 0.1}
 
 FIRES: dict[Rule, tuple[dict[str, Any], str, str]] = {
-    find_short_training: ({"step": 5}, "in 20 steps the network saw 160 samples, 1.6 for each", "--steps 2000"),
+    find_short_training: (
+        {"step": 5, "counts": WEAK}, "in 20 steps the network saw 160 samples, 1.6 for each", "--steps 2000"),
     find_rising_score: ({"scores": (0.5, 0.6, 0.7, 0.75)}, "gained 5.0 points in the last quarter", "--steps 2000"),
     find_falling_score: ({"scores": (0.5, 0.8, 0.7, 0.7)}, "fell by 10.0 points after step 500", "Label more images"),
     find_missed_classes: ({"counts": MISSED}, "pole is never found: 80.0 % of its 20 pixels are", "show pole"),
@@ -103,6 +104,7 @@ def test_no_rule_fires_without_a_weakness(rule: Rule) -> None:
 
 
 BELOW: list[tuple[Rule, dict[str, Any]]] = [
+    (find_short_training, {"step": 5}),  # the model is very good
     (find_rising_score, {"scores": (0.5, 0.6, 0.7, 0.705)}),
     (find_rising_score, {"scores": (0.5, 0.6, 0.7)}),
     (find_falling_score, {"scores": (0.5, 0.8, 0.78)}),
@@ -123,6 +125,20 @@ def test_a_rule_does_not_fire_below_its_limit(rule: Rule, changes: dict[str, Any
 def test_rules_about_training_need_a_run(rule: Rule) -> None:
     changes, _, _ = FIRES[rule]
     assert list(rule(make_facts(**changes, training=None))) == []
+
+
+def test_an_absent_class_that_is_predicted_lowers_the_mean() -> None:
+    (remark,) = find_absent_classes(make_facts([[95, 5, 0], [5, 90, 5], [0, 0, 0]]))
+    assert remark.text == (
+        "pole is in none of the validation images, but predicted there, so the mean IoU contains a 0 for it."
+    )
+
+
+def test_numbers_say_of_what_and_have_one_format() -> None:
+    (remark,) = find_short_training(make_facts(WEAK, step=5))
+    assert remark.text.endswith("Fewer than 2,000 samples rarely suffice.")
+    (remark,) = find_few_images(make_facts(num_images=2, image_scores={"a": 0.97, "b": 0.9834}))
+    assert remark.text.endswith("the mean IoU of single images is between 97.0 % and 98.3 %.")
 
 
 def test_a_rare_class_is_weighted() -> None:
@@ -149,7 +165,7 @@ def test_a_short_run_is_not_resumed_with_what_its_budget_forced(seconds: float, 
 def test_a_short_run_is_recommended_steps_that_suffice() -> None:
     """30 steps of 8 samples: 9 times as many are above 2,000."""
     config = CONFIG.replace({"training.steps": 30})
-    facts = make_facts(step=5, commands=replace(COMMANDS, config=config))
+    facts = make_facts(WEAK, step=5, commands=replace(COMMANDS, config=config))
     assert facts.training is not None
     verdict = judge(replace(facts, training=replace(facts.training, config=config)))
     assert verdict.next[0].command.endswith("--steps 270")

@@ -476,7 +476,7 @@ FAULTS = [
     Fault(code="class_not_in_split", plant=all_masks(lambda _: mask(0, 1), "val"),
           message="Class 'c' does not occur in val", fix="Move some images of this class to val"),
     Fault(code="extreme_imbalance", plant=all_masks(mask_with_speck, description="names: [a, b, c, d]\n"),
-          message=r"Class 'd' has 0.0723% of the labeled pixels, less than 0.1%", fix="Label more images"),
+          message=r"Class 'd' has 0.0723 % of the labeled pixels, less than 0.1 %", fix="Label more images"),
     Fault(code="tiny_objects", options={"resolution": (12, 16)}, fix="Train on crops",
           plant=combine(put("masks/train/1.png", mask_with_speck(0) % 3), lambda root: write_png(
               root / "masks/val/0.png", np.where(mask_with_speck(0) == 3, 2, mask_with_speck(0)).astype(np.uint8))),

@@ -70,7 +70,7 @@ def is_reloading(page: Page) -> bool:
 def test_the_page_shows_progress_curves_and_images(page: LivePage) -> None:
     shown = write_evaluated(page)
     assert '<meta http-equiv="refresh" content="15">' in shown.source
-    assert "step 10 · 25% done · 61 s so far, about 3.0 min left" in shown.text
+    assert "step 10 · 25 % done · 61 s so far, about 3.0 min left" in shown.text
     for title in ("Training loss", "Learning rate", "Validation", "mean IoU"):
         assert title in shown.source
     assert [image["data-title"] for image in shown.images] == ["image", "prediction", "truth"] * 3
@@ -171,7 +171,7 @@ def test_before_anything_is_measured_the_page_says_so(page: LivePage) -> None:
 
 
 def test_no_time_is_left_at_the_end() -> None:
-    assert describe_status([TRAINED], 1.0) == "step 10 · 100% done · 60 s so far"
+    assert describe_status([TRAINED], 1.0) == "step 10 · 100 % done · 60 s so far"
 
 
 def test_the_best_score_is_named_with_its_step() -> None:

@@ -93,6 +93,17 @@ def test_an_evaluation_is_a_line_of_its_own(run: RunFolder, clock: Clock, heard:
     assert heard.messages == ["step 4 (40%): validation mean IoU 0.5000"]
 
 
+def test_the_model_that_is_scored_last_is_named(
+    run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog
+) -> None:
+    log = make_log()
+    for step, score in ((4, 0.5), (7, 0.8), (10, 0.7)):
+        log.log_evaluation(step, step / 10, {**SCORES, "mean_iou": score})
+    log.announce_best_model()
+    log.close(1.0, has_ended=True)
+    assert heard.messages[-1] == "Scoring the best model, of step 7 (mean IoU 0.8000), in fp32"
+
+
 def test_the_time_of_an_evaluation_is_not_training_time(
     run: RunFolder, clock: Clock, heard: Recorder, make_log: MakeLog
 ) -> None:

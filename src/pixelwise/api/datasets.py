@@ -1,6 +1,7 @@
 """Commands that read datasets: check, convert, plan."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pixelwise.checks.findings import CheckReport
     from pixelwise.conversion import ConversionResult
     from pixelwise.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 @check_arguments
@@ -103,6 +106,8 @@ def check(
         report = run_checks(dataset, resolution=resolution, group_by=group_by)
     except (PixelwiseError, OSError) as error:
         write(report_failure(error, dataset))
+        for file in filter(None, (json_file, html_file)):
+            logger.info(f"written: {file.path}")  # the caller gets an error instead of the result
         raise
     write(report, dataset)
     return report

@@ -108,9 +108,10 @@ def _check_imbalance(context: CheckContext) -> Iterator[Finding]:
     shares = pixels / max(int(pixels.sum()), 1)
     rare = {name: shares[index] for index, name in _list_classes(context) if 0 < shares[index] < MIN_CLASS_SHARE}
     if rare:
-        shown = " and ".join(f"{share:.4%}" for share in rare.values())
+        shown = " and ".join(f"{100 * share:.4f} %" for share in rare.values())
         message = (
-            f"{_name_classes(rare, 'has', 'have')} {shown} of the labeled pixels, less than {MIN_CLASS_SHARE:.1%}."
+            f"{_name_classes(rare, 'has', 'have')} {shown} of the labeled pixels, less than "
+            f"{100 * MIN_CLASS_SHARE:g} %."
         )
         fix = (
             f"Label more images of each, merge it with another class by 'label_mapping' in "

@@ -121,6 +121,7 @@ class Finding:
     """Relative to the root of the dataset; all files that show the problem, and no others."""
     message: str
     fix: str
+    """The action to take. Lines to paste into a file follow the first line."""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "files": list(self.files)}

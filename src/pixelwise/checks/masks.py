@@ -177,7 +177,7 @@ def _check_soft_edges(context: CheckContext) -> Iterator[Finding]:
     lines = _suggest_ranges(context, values)
     fix = f"Write this into {context.description_file}{_format_replaced(context, lines)}:\n{lines}"
     if len(values) > 2:
-        fix += "\nPixels on a border may then get a class in between: the original masks are better, if they exist."
+        fix = f"Use the original masks if they exist: in these, pixels on a border may get a class in between. {fix}"
     yield from report_files("soft_masks", context.list_masks(soft), "mask", problem, fix)
 
 
@@ -210,8 +210,8 @@ def _check_object_numbers(context: CheckContext) -> Iterator[Finding]:
         lines = _suggest_object_description(context)
         replaced = _format_replaced(context, lines)
         fix = (
-            f"To train on one class of objects, write this into {context.description_file}{replaced}:\n{lines}\n"
-            "If the numbers are classes, write 'mask_type: semantic' instead."
+            f"If the numbers are classes, write 'mask_type: semantic' into {context.description_file}. To train on one "
+            f"class of objects, write this into it instead{replaced}:\n{lines}"
         )
         yield from report_files("instance_masks", files, "mask", problem, fix)
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from pixelwise.config import Config, ConfigKey
 from pixelwise.errors import format_command, format_count
 from pixelwise.evaluation.result import BINARY_SCORES
+from pixelwise.progress import format_percent
 from pixelwise.training.results import SCORE_NAMES, CrossValidationResult, TrainResult
 
 if TYPE_CHECKING:  # these import PyTorch or NumPy, and the result has imported them
@@ -52,7 +53,8 @@ def print_check(report: "CheckReport", arguments: Mapping[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=False)
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
     console.print(f"format {report.format}: {report.num_images} images ({splits})", markup=False)
-    console.print(f"{len(report.classes)} classes: {', '.join(report.classes)}", markup=False)
+    classes = f"{len(report.classes)} classes: {', '.join(report.classes)}" if report.classes else "classes: unknown"
+    console.print(classes, markup=False)
     if report.findings:
         table = Table(Column("severity", no_wrap=True), "finding", **PLAIN)
         for finding in report.findings:
@@ -61,11 +63,18 @@ def print_check(report: "CheckReport", arguments: Mapping[str, Any]) -> None:
         console.print(table)
         summary = ", ".join(text for _, text in report.summary)
         is_cut = any(len(finding.files) > 3 for finding in report.findings)
-        console.print(f"{summary}{'; all files: --json FILE' if is_cut else ''}", markup=False)
+        hint = "; all files: --json FILE" if is_cut and not arguments.get("json_path") else ""
+        console.print(f"{summary}{hint}", markup=False)
     else:
         console.print("no problems found: the dataset is ready.")
-    if arguments.get("html_path"):
-        print(f"page: {arguments['html_path']}")
+    print_files(arguments)
+
+
+def print_files(arguments: Mapping[str, Any]) -> None:
+    """Print the files that a command writes if an option asks for it."""
+    for title, key in (("json", "json_path"), ("page", "html_path")):
+        if arguments.get(key):
+            print(f"{title}: {arguments[key]}")
 
 
 def _format_finding(finding: "Finding") -> Text:
@@ -122,6 +131,7 @@ def print_evaluation(result: "EvaluationResult", arguments: Mapping[str, Any]) -
         print(f"threshold with the best {chosen.criterion} on split {chosen.split}: {chosen.threshold} ({listed})")
         command = format_command("predict", arguments["model"], "INPUT", "-o", "OUT", "--threshold", chosen.threshold)
         print(f"use it: {command}")
+    print_files(arguments)
 
 
 def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -136,7 +146,7 @@ def print_mapping(values: Mapping[str, Any], arguments: Mapping[str, Any]) -> No
 def print_scores(scores: Mapping[str, Any]) -> None:
     """Print the scores of a dataset, and of each class if they are known."""
     console = Console(highlight=False)
-    table = Table("score", "value", title=f"split {scores['split']}" if "split" in scores else "validation")
+    table = Table("score", "value", title=f"split {scores['split']}" if "split" in scores else "validation, fp32")
     for name in SCORE_NAMES:
         if name in scores:
             table.add_row(name.replace("_", " "), _format_score(scores[name]))
@@ -175,7 +185,8 @@ def print_export(result: "ExportResult", arguments: Mapping[str, Any]) -> None:
     print(f"{result.file}  {result.num_bytes / 1e6:.1f} MB")
     if result.accuracy:
         print_int8_accuracy(result.accuracy)
-    print(f"  labels agree on {parity.agreement:.4%} of the pixels of synthetic images of {len(parity.sizes)} sizes")
+    agreement = f"{100 * parity.agreement:.4f} %"
+    print(f"  labels agree on {agreement} of the pixels of synthetic images of {len(parity.sizes)} sizes")
     print(f"  largest logit gap {parity.largest_logit_gap:.2g}, with logits up to {parity.largest_logit:.2g}")
     for file in result.other_files:
         print(file)
@@ -186,8 +197,8 @@ def print_int8_accuracy(accuracy: "Int8Accuracy") -> None:
     for name, engine in accuracy.engines.items():
         print(
             f"  {name}: mean IoU {engine.mean_iou:.4f} in int8, {accuracy.model_mean_iou:.4f} in float32, a drop of "
-            f"{accuracy.compute_iou_drop(name):.2f} points; labels agree on {engine.agreement:.4%} of the pixels of "
-            f"{accuracy.num_validation_images} validation images"
+            f"{accuracy.compute_iou_drop(name):.2f} points; labels agree on {100 * engine.agreement:.4f} % of the "
+            f"pixels of {accuracy.num_validation_images} validation images"
         )
 
 
@@ -279,9 +290,10 @@ def print_localization(report: "LocalizeReport", arguments: Mapping[str, Any]) -
         print(image.image)
         for found in image.classes:
             row, column = found.peak
-            print(f"  {found.name:<30} {found.probability:6.1%}   strongest at row {row}, column {column}")
+            share = format_percent(found.probability)
+            print(f"  {found.name:<30} {share:>7}   strongest at row {row}, column {column}")
         if all(found.probability < MIN_RECOGNIZED for found in image.classes):
-            print(f"  below {MIN_RECOGNIZED:.0%}: guesses, the classifier recognizes nothing")
+            print(f"  below {100 * MIN_RECOGNIZED:.0f} %: guesses, the classifier recognizes nothing")
     print(f"{format_count(len(report.images), 'heat map')} written to {arguments['output']}")
     print_failures(report.failures)
 

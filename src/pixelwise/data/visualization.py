@@ -108,7 +108,7 @@ def _make_disk(radius: int) -> Array:
 
 
 def to_data_uri(picture: Array, max_side: int, quality: int = 88) -> str:
-    """Encode (H, W, 3) uint8, shrunk to at most `max_side`, as a WebP data URI for an HTML page without other files."""
+    """Encode (H, W, 3 or 4) uint8, shrunk to at most `max_side`, as a WebP data URI for HTML without other files."""
     image = Image.fromarray(picture)
     image.thumbnail((max_side, max_side))
     buffer = io.BytesIO()
@@ -122,6 +122,11 @@ def list_swatches(classes: Classes) -> list[tuple[str, str]]:
     if classes.background is not None:
         swatches[classes.background] = (f"{classes.names[classes.background]} (not painted)", "transparent")
     return swatches
+
+
+def list_css_colors(classes: Classes) -> list[str]:
+    """Return the CSS color of each class in overlays."""
+    return [color for _, color in list_swatches(classes)]
 
 
 def to_css_stripes(stripes: tuple[Color, Color]) -> str:

@@ -213,7 +213,11 @@ def choose_split(dataset: Dataset, model: str | Path, split: str | None) -> tupl
             read_splits(path, dataset.samples)  # no sample may be missing
         named_splits = {name: _select_named(dataset.samples, names) for name, names in run_names.items()}
         by_split |= {name: samples for name, samples in named_splits.items() if samples}
-        if num_new := len(set(dataset.samples).difference(*by_split.values())):
+        new = set(dataset.samples).difference(*by_split.values())
+        if left_out := _select_left_out(dataset, new, folder / "left_out.yaml"):
+            names = list_names(sorted(sample.name for sample in left_out))
+            logger.info(f"Not scored, because the run left them out (see {folder / 'left_out.yaml'}): {names}")
+        if num_new := len(new.difference(left_out)):
             logger.info(f"{format_count(num_new, 'image')} of {dataset.location} in no split of the run: not scored")
     elif named:
         scope = "the splits of the folder apply" if by_split else f"all {len(dataset.samples)} images are scored"
@@ -298,6 +302,13 @@ def _read_sample_names(path: Path) -> dict[str, list[str]]:
 def _select_named(samples: Iterable[Sample], names: Iterable[str]) -> list[Sample]:
     wanted = set(names)
     return [sample for sample in samples if sample.name in wanted]
+
+
+def _select_left_out(dataset: Dataset, samples: Iterable[Sample], path: Path) -> list[Sample]:
+    """Return the samples that a run left out with --skip-invalid, by its list of them."""
+    files = {entry["file"] for entry in read_yaml(path)} if path.is_file() else set()
+    paths = {sample: dataset.get_relative_path(sample.image_path) for sample in samples}
+    return [sample for sample, file in paths.items() if not files.isdisjoint((file, f"{file}: {sample.name}"))]
 
 
 def _has_recorded_file(dataset: Dataset, samples: Iterable[Sample], path: Path) -> bool:

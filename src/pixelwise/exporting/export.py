@@ -175,9 +175,10 @@ def export_predictor(
         if not agreement >= min_agreement:
             # In networks that pool with switches, rounding errors move whole values, so users may lower the limit.
             raise InvalidArgumentError(
-                f"{path} was not written. Its labels agree with the model's on {agreement:.4%} of the pixels. At least "
-                f"{min_agreement:.2%} is required. Logits differ by up to {parity.largest_logit_gap:.3g}. Use another "
-                f"format or precision, or require less with --min-agreement."
+                f"{path} was not written. Its labels agree with the model's on {100 * agreement:.4f} % of the pixels. "
+                f"At least {100 * min_agreement:.2f} % is required. Logits differ by up to "
+                f"{parity.largest_logit_gap:.3g}. Use another format or precision, or require less with "
+                f"--min-agreement."
             )
         card = {
             "format": name,

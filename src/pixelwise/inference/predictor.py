@@ -40,6 +40,7 @@ from pixelwise.model_file import ModelSpec, load_model, read_checksum
 from pixelwise.networks import Segmenter
 from pixelwise.networks.segmenter import DecisionRule
 from pixelwise.networks.segnet import sample_predictions
+from pixelwise.progress import format_percent
 from pixelwise.shapes import Size
 
 Tiling = Literal["exact", "blend", "none"]
@@ -148,7 +149,7 @@ class Prediction:
         swatches = list_swatches(self.classes)
         legend = "".join(
             f'<span style="background:{swatches[label][1]};padding:0 0.7em"></span> '
-            f"{html.escape(swatches[label][0])} {count / self.labels.size:.1%} &ensp;"
+            f"{html.escape(swatches[label][0])} {format_percent(count / self.labels.size)} &ensp;"
             for label, count in zip(*np.unique(self.labels, return_counts=True), strict=True)
             if label < len(self.classes.names)
         )

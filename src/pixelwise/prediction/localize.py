@@ -41,7 +41,7 @@ from pixelwise.networks.weights import Classifier, LoadReport, build_classifier
 from pixelwise.output_files import write_marked
 from pixelwise.prediction.inputs import Input
 from pixelwise.prediction.result import LocalizedClass, LocalizedImage, LocalizeReport
-from pixelwise.progress import report_progress
+from pixelwise.progress import format_percent, report_progress
 from pixelwise.shapes import Size
 
 logger = logging.getLogger(__name__)
@@ -317,7 +317,7 @@ def draw_heatmaps(picture: npt.NDArray[np.uint8], heatmaps: Sequence[Heatmap]) -
     for panel, heatmap in zip(axes[1:], heatmaps, strict=False):
         panel.imshow(blend_heatmap(picture, heatmap.logits, scale))
         panel.plot(*heatmap.peak[::-1], "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
-        panel.set_title(f"{heatmap.name}  {heatmap.probability:.1%}", fontsize=11, parse_math=False)
+        panel.set_title(f"{heatmap.name}  {format_percent(heatmap.probability)}", fontsize=11, parse_math=False)
     bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=axes, shrink=0.9, aspect=30, pad=0.02)
     bar.set_label("logit")
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import IMAGE_EXTENSIONS
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels
-from pixelwise.data.visualization import list_swatches, to_css_color, to_css_stripes
+from pixelwise.data.visualization import list_css_colors, list_swatches, to_css_color, to_css_stripes
 from pixelwise.reports.html import Cell, Table, build_table, make_count_cell, make_score_cell, render_page
 from pixelwise.reports.thumbnails import Thumbnail, choose_unlisted_stripes, draw_file, draw_pair
 
@@ -132,7 +132,7 @@ def _list_facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, s
         (
             "classes",
             f"{len(report.classes):,}" if report.classes else "unknown",
-            origin if report.classes else "no mask can be read",
+            origin if report.classes else "the masks define none" if masks else "no mask can be read",
         ),
     ]
 
@@ -178,12 +178,12 @@ def _build_class_table(dataset: Dataset) -> Table:
     rows = [
         _ClassRow(
             name=name,
-            color=to_css_color(color),
+            color=color,
             share=float(count.sum() / max(int(pixels.sum()), 1)),
             num_images=int((count > 0).sum()),
             num_labeled=max(1, sum(bool(r.value_counts) for r in dataset.stats)),
         )
-        for name, color, count in zip(classes.names, classes.colors, pixels.T, strict=True)
+        for name, color, count in zip(classes.names, list_css_colors(classes), pixels.T, strict=True)
     ]
     return build_table(CLASS_COLUMNS, rows[:MAX_CLASS_ROWS])
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from pixelwise.data.classes import Classes, find_foreground
-from pixelwise.data.visualization import to_css_color
+from pixelwise.data.visualization import list_css_colors
 from pixelwise.files import write_atomically
 from pixelwise.metrics import ConfusionMatrix, compute_scores
+from pixelwise.progress import format_percent
 from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.html import (
     SCORE_TITLES,
     Cell,
     build_confusion_table,
     build_table,
-    format_percent,
     make_count_cell,
     make_score_cell,
     render_page,
@@ -72,7 +72,7 @@ def write_folds_report(path: Path, title: str, summary: Scores, classes: Classes
         **{title: partial(_make_fold_cell, key) for key, title in SCORE_TITLES.items()},
     }
     names = list(pooled["per_class"])
-    colors = dict(zip(names, map(to_css_color, classes.colors), strict=True))
+    colors = dict(zip(names, list_css_colors(classes), strict=True))
     class_columns: dict[str, Callable[[str], Cell]] = {
         "class": lambda name: Cell(text=name, is_text=True, color=colors[name]),
         "mean ± std": lambda name: Cell(

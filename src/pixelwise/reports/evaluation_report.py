@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelwise.data.visualization import to_css_color
+from pixelwise.data.visualization import list_css_colors
 from pixelwise.evaluation.evaluate import EvaluationCounts
 from pixelwise.inference.predictor import Predictor
+from pixelwise.progress import format_percent
 from pixelwise.reports.commands import ModelCommands
 from pixelwise.reports.gallery import ImageGallery, build_image_table, compute_image_score, list_panel_swatches
 from pixelwise.reports.html import (
     Cell,
     build_confusion_table,
     build_table,
-    format_percent,
     make_count_cell,
     make_score_cards,
     make_score_cell,
@@ -86,10 +86,9 @@ def build_evaluation_values(report: EvaluationReport) -> dict[str, Any]:
     facts, classes = report.facts, report.predictor.classes
     scores, commands = facts.scores, report.commands
     shares = report.training.class_shares if report.training else {}
-    colors = [to_css_color(color) for color in classes.colors]
     rows = [
         ClassRow(name=name, color=color, scores=scores["per_class"][name], share=shares.get(name))
-        for name, color in zip(classes.names, colors, strict=True)
+        for name, color in zip(classes.names, list_css_colors(classes), strict=True)
     ]
     network = report.predictor.spec.network
     has_test = report.training is not None and report.training.has_test

@@ -1,4 +1,4 @@
-"""The pictures of scored images: the image, the prediction, the truth and the errors."""
+"""The pictures of scored images: the image, the truth, the prediction and the errors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from pixelwise.data.visualization import (
     to_data_uri,
 )
 from pixelwise.evaluation.evaluate import ScoredImage
-from pixelwise.metrics import ConfusionMatrix, class_accuracy, global_accuracy, iou, mean_iou
+from pixelwise.metrics import ConfusionMatrix, global_accuracy, iou, mean_iou
+from pixelwise.progress import format_percent
 from pixelwise.reports.html import Cell, Table, build_table, make_score_cell
 from pixelwise.reports.thumbnails import Panel, draw_image, shrink
 
@@ -117,13 +118,12 @@ def _rank(score: float | None) -> float:
 
 
 def _find_weakest(image: GalleryImage, names: tuple[str, ...]) -> Cell:
-    """Return the class with the lowest IoU among those in the truth of an image."""
-    counts = image.confusion.counts
-    values = np.where(np.isnan(class_accuracy(counts)), np.nan, iou(counts))
+    """Return the class with the lowest IoU of an image, among those of its mean: in the truth or the prediction."""
+    values = iou(image.confusion.counts)
     if np.isnan(values).all():
         return Cell(text="–", is_text=True)
     index = int(np.nanargmin(values))
-    return Cell(text=f"{names[index]} {100 * values[index]:.0f} %", is_text=True)
+    return Cell(text=f"{names[index]} {format_percent(values[index])}", is_text=True)
 
 
 IMAGE_COLUMNS: Mapping[str, Callable[[GalleryImage, tuple[str, ...]], Cell]] = {
@@ -152,11 +152,11 @@ def draw_pictures(scored: ScoredImage, classes: Classes, side: int, quality: int
 
 
 def draw_panels(picture: Array, labels: Array, prediction: Array, classes: Classes) -> dict[str, Array]:
-    """Draw a picture as it is, with the prediction, with the truth and with the errors, each (H, W, 3) uint8."""
+    """Draw a picture as it is, with the truth, with the prediction and with the errors, each (H, W, 3) uint8."""
     return {
         "image": picture,
-        "prediction": overlay_labels(picture, prediction, classes, 0.75),
         "truth": overlay_labels(picture, labels, classes, 0.75),
+        "prediction": overlay_labels(picture, prediction, classes, 0.75),
         "errors": draw_errors(picture, labels, prediction, classes),
     }
 

@@ -12,6 +12,7 @@ import numpy as np
 from pixelwise.data.classes import Classes
 from pixelwise.data.io.images import Array
 from pixelwise.evaluation.result import BINARY_SCORES
+from pixelwise.progress import format_percent
 from pixelwise.reports.thumbnails import Panel
 
 SCORE_TITLES = {
@@ -126,13 +127,6 @@ def render_page(template: str, values: Mapping[str, Any]) -> bytes:
     )
     # File names may not be UTF-8; their other bytes become question marks.
     return environment.get_template(template).render(values).encode("utf-8", "replace")
-
-
-def format_percent(fraction: float | None) -> str:
-    """Return `71.2 %`, two digits below 1 % (`0.034 %`), or a dash if undefined."""
-    if fraction is None or math.isnan(fraction):
-        return "–"
-    return f"{100 * fraction:.2g} %" if 0 < fraction < 0.01 else f"{100 * fraction:.1f} %"
 
 
 def build_confusion_table(classes: Classes, counts: Array) -> dict[str, Any]:

@@ -87,7 +87,7 @@ if (groups.length) {
     const row = group.closest("tr");
     const scores = row ? [...row.cells].slice(1).map((cell) => `${cell.dataset.title} ${cell.textContent.trim()}`) : [];
     find("h2").textContent = [group.dataset.name, ...scores].join(" · ");
-    const wanted = others.find((image) => image.dataset.title === title) || others[0];
+    const wanted = others.find((image) => image.dataset.title === title) || others.find((image) => image.dataset.title === "prediction") || others[0];
     choices.querySelectorAll("label").forEach((label) => label.remove());
     for (const image of others) {
       const label = document.createElement("label");

@@ -64,12 +64,19 @@ class _SmallMask:
     labels: Array
     """(h, w) class indices; borders are drawn between them."""
     colors: Array
-    """(h, w, 3) uint8."""
+    """(h, w, 3) uint8, in which the background is painted, too."""
     present: frozenset[int] = frozenset()
     """Labels in the mask at full size."""
     background: int | None = None
     unlisted: Array | None = None
     """(h, w) bool, if the mask has unlisted pixels."""
+
+    def draw_alone(self) -> Array:
+        """Draw the mask without an image: (h, w, 4) uint8, in which the background is transparent, as in overlays."""
+        is_painted = self.labels != self.background
+        if self.unlisted is not None:
+            is_painted |= self.unlisted
+        return np.dstack([self.colors, 255 * is_painted.astype(np.uint8)])
 
 
 def choose_unlisted_stripes(classes: Classes) -> tuple[Color, Color]:
@@ -87,7 +94,7 @@ def draw_pair(dataset: Dataset, sample: Sample) -> Thumbnail:
         return _make_thumbnail(dataset, sample.image_path, image, panels)
     small = _draw_mask(mask, dataset.resolved_classes)
     if isinstance(image, str) or isinstance(picture, str) or image.shape[:2] != mask.shape[:2]:
-        second = _make_panel(f"mask, {_format_size(mask)}", small.colors)
+        second = _make_panel(f"mask, {_format_size(mask)}", small.draw_alone())
     else:
         overlay = blend_colors(picture, small.labels, small.colors, 0.6, small.background)
         if small.unlisted is not None and dataset.resolved_classes is not None:
@@ -100,7 +107,7 @@ def draw_file(dataset: Dataset, path: Path, *, is_mask: bool) -> Thumbnail:
     """Draw an image without a mask, or a mask without an image."""
     pixels = _read(dataset, path, lambda: read_mask(path) if is_mask else decode_image(path).pixels)
     small = None if isinstance(pixels, str) or not is_mask else _draw_mask(pixels, dataset.resolved_classes)
-    picture = small.colors if small else pixels if isinstance(pixels, str) else draw_image(pixels)
+    picture = small.draw_alone() if small else pixels if isinstance(pixels, str) else draw_image(pixels)
     return _make_thumbnail(dataset, path, pixels, (_make_panel("mask" if is_mask else "image", picture),), small)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pixelwise.config import DEFAULT_BUDGET_SECONDS, Config
+from pixelwise.progress import format_percent
 from pixelwise.reports.commands import ModelCommands
-from pixelwise.reports.html import format_percent
 
 GRADES = (
     (0.85, "very good", "good"),
@@ -101,8 +101,9 @@ class VerdictFacts:
 
     @property
     def is_short(self) -> bool:
-        """True if the run was too short to judge the classes."""
-        return self.training is not None and self.training.num_samples < FEW_SAMPLES
+        """True if the run was too short to judge the classes; a very good model shows that it was not."""
+        is_very_good = (self.scores["mean_iou"] or 0.0) >= GRADES[0][0]
+        return self.training is not None and self.training.num_samples < FEW_SAMPLES and not is_very_good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +183,7 @@ def find_short_training(facts: VerdictFacts) -> Iterator[Remark]:
         epochs = training.num_samples / max(training.num_images, 1)
         yield Remark(
             text=f"The run was short: in {training.num_steps:,} steps the network saw {training.num_samples:,} "
-            f"samples, {epochs:.1f} for each training image. Fewer than {FEW_SAMPLES:,} rarely suffice.",
+            f"samples, {epochs:.1f} for each training image. Fewer than {FEW_SAMPLES:,} samples rarely suffice.",
             next_step=_train_longer(facts),
         )
 
@@ -262,12 +263,18 @@ def find_confusions(facts: VerdictFacts) -> Iterator[Remark]:
 
 
 def find_absent_classes(facts: VerdictFacts) -> Iterator[Remark]:
-    """Report classes that no scored image shows."""
-    if absent := [name for name, row in facts.scores["per_class"].items() if not row["pixels"]]:
-        verb = "is" if len(absent) == 1 else "are"
+    """Report classes that no scored image shows. The mean counts a predicted one as 0."""
+    rows = {name: row for name, row in facts.scores["per_class"].items() if not row["pixels"]}
+    for is_predicted in (True, False):
+        absent = [name for name, row in rows.items() if (row["iou"] is not None) == is_predicted]
+        if not absent:
+            continue
+        one = len(absent) == 1
+        effect = f"so nothing is known about {'this class' if one else 'these classes'}"
+        if is_predicted:
+            effect = f"but predicted there, so the mean IoU contains a 0 for {'it' if one else 'each of them'}"
         yield Remark(
-            text=f"{list_names(absent)} {verb} in none of the {facts.images}, so nothing is known about "
-            f"{'this class' if len(absent) == 1 else 'these classes'}.",
+            text=f"{list_names(absent)} {'is' if one else 'are'} in none of the {facts.images}, {effect}.",
             next_step=NextStep(text=f"Add images that show {list_names(absent)} to the {facts.images}."),
         )
 
@@ -278,7 +285,8 @@ def find_few_images(facts: VerdictFacts) -> Iterator[Remark]:
     if 0 < count < FEW_IMAGES:
         spread = ""
         if len(values) > 1:
-            spread = f"; the mean IoU of single images is between {min(values):.0%} and {max(values):.0%}"
+            low, high = format_percent(min(values)), format_percent(max(values))
+            spread = f"; the mean IoU of single images is between {low} and {high}"
         step = NextStep(text=f"Label more {facts.images}.")
         if facts.training:
             step = NextStep(

@@ -15,9 +15,9 @@ from pixelwise.data.sample import Sample
 from pixelwise.data.visualization import list_swatches
 from pixelwise.evaluation.evaluate import ScoredImage
 from pixelwise.files import write_atomically
-from pixelwise.progress import format_duration
+from pixelwise.progress import format_duration, format_percent
 from pixelwise.reports.gallery import draw_pictures
-from pixelwise.reports.html import format_percent, render_page
+from pixelwise.reports.html import render_page
 from pixelwise.reports.plots import plot_training
 from pixelwise.reports.thumbnails import Panel
 from pixelwise.training.run_dir import RunFolder
@@ -136,7 +136,7 @@ def describe_status(metrics: Sequence[Mapping[str, Any]], progress: float) -> st
         return "no step yet"
     spent = metrics[-1]["seconds"]
     left = f", about {format_duration(spent * (1 - progress) / progress)} left" if 0 < progress < 1 else ""
-    return f"step {metrics[-1]['step']:,} · {progress:.0%} done · {format_duration(spent)} so far{left}"
+    return f"step {metrics[-1]['step']:,} · {100 * progress:.0f} % done · {format_duration(spent)} so far{left}"
 
 
 def make_cards(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

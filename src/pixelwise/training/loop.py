@@ -135,6 +135,7 @@ class TrainingLoop:
                 f"The budget of {budget} ended before the first training step. Give more time with --budget, or close "
                 "other programs."
             )
+        self.log.announce_best_model()
         with self.interruptible():
             scored = score_best_model(trainer, self.folder)
         self.save(finished=True)

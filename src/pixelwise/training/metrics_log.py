@@ -97,6 +97,12 @@ class MetricsLog:
         logger.info(f"step {step} ({progress:.0%}): validation mean IoU {summary['mean_iou'] or 0:.4f}")
         self.last_time = time.monotonic()
 
+    def announce_best_model(self) -> None:
+        """Log which step's model is scored last: often not that of the last step."""
+        if self.is_active:
+            _, score, step = _find_best(self.run.read_metrics())
+            logger.info(f"Scoring the best model, of step {step} (mean IoU {score:.4f}), in fp32")
+
     def show_image(self, scored: ScoredImage) -> None:
         """Show an image of the current evaluation on the live page."""
         if self.page:

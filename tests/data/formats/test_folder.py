@@ -422,7 +422,7 @@ def test_the_best_pattern_is_named_if_it_is_not_used(tmp_path: Path) -> None:
     plant(tmp_path, *(f"images/img{n}.png" for n in range(8)), *(f"masks/mask{n}.png" for n in range(2, 10)))
     found = find_pairs(tmp_path)
     assert found.samples == ()
-    assert "such as img2.png with mask2.png, pairs 6 of 8 images; 95% are needed" in found.pairing_hint
+    assert "such as img2.png with mask2.png, pairs 6 of 8 images; 95 % are needed" in found.pairing_hint
 
 
 def write_masks(root: Path, masks: dict[str, list[list[int]]]) -> DatasetIndex:

@@ -80,7 +80,7 @@ def test_the_overlay_has_a_legend_of_the_classes_that_occur(tmp_path: Path, monk
     labels = np.zeros((10, 200), np.uint8)
     labels[:, :150] = 2
     (tmp_path / "x.png").write_bytes(encode_overlay(make_labeled(labels), image))
-    assert shown == [("c  75.0%", (0, 0, 255)), ("a  25.0%", (10, 20, 30))]
+    assert shown == [("c  75.0 %", (0, 0, 255)), ("a  25.0 %", (10, 20, 30))]
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.width == 200
         assert picture.height > 10

@@ -373,7 +373,7 @@ def _describe_suggestion(pairing: Pairing, files: Sequence[tuple[_Files, _Files]
     total = sum(len(images) for images, _ in files)
     return (
         f"The best pattern in the names, such as {names[0]} with {names[1]}, pairs {count} of {total} images; "
-        f"{MIN_COVERAGE:.0%} are needed."
+        f"{100 * MIN_COVERAGE:.0f} % are needed."
     )
 
 

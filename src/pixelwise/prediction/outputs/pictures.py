@@ -18,6 +18,7 @@ from pixelwise.data.io.images import Array, encode_png
 from pixelwise.data.io.tiff import Georeference, GeoTag, encode_label_tiff
 from pixelwise.data.visualization import OPACITY, OverlayStyle, overlay_labels, to_display_image
 from pixelwise.inference.predictor import Prediction
+from pixelwise.progress import format_percent
 
 LabelValues = Literal["index", "dataset"]
 
@@ -80,7 +81,7 @@ def encode_overlay(labeled: LabeledImage, image: Array) -> bytes:
     counts = np.bincount(labels.ravel())[: len(classes.names)]
     entries = [
         # The font only measures single lines.
-        (f"{' '.join(classes.names[label].split())}  {counts[label] / labels.size:.1%}", colors[label])
+        (f"{' '.join(classes.names[label].split())}  {format_percent(counts[label] / labels.size)}", colors[label])
         for label in sorted(np.flatnonzero(counts).tolist(), key=lambda label: (counts[label], label), reverse=True)
     ]
     return encode_png(add_legend(draw_overlay(labeled, image), entries))
