@@ -53,7 +53,7 @@ from pixelwise.training.optimizers import (
 PHASES = ("forward", "loss", "backward", "optimizer", "averaged weights")
 """Names of the parts of a step in a profile."""
 
-MIN_GFLOPS = 4.0
+MIN_GFLOPS = 1.5
 """Smallest forward pass that is divided among threads. Below, a second thread gains at most a tenth. Where another
 program takes a core from one of them, the threads lose most of their speed, because they wait for each other hundreds
 of times a step (`benchmarks/busy.py`)."""
