@@ -529,6 +529,7 @@ def measure_step(trainer: Trainer, repeats: int = 3, limit: float = math.inf) ->
     After `limit` seconds the step is not repeated, so that a slow machine does not spend the budget on timing.
     """
     times: list[float] = []
+    _ = trainer.num_threads  # counts operations, for which PyTorch imports much once
     # Always the first batch: a run decodes each image only once, not in each step.
     upcoming = prefetch(lambda _: trainer.batches.make(0), itertools.count())
     for step, batch in itertools.islice(upcoming, repeats + 1):
