@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
+from torch import Tensor
+
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
 from pixelwise.errors import InvalidArgumentError, TrainingError
@@ -21,6 +24,7 @@ from pixelwise.training.optimizers import compute_resolution
 from pixelwise.training.resource_errors import step_within_memory
 from pixelwise.training.run_dir import RunFolder
 from pixelwise.training.signals import INTERRUPTIONS, SignalGuard
+from pixelwise.training.threads import ThreadChooser
 from pixelwise.training.trainer import Trainer
 from pixelwise.training.validation import ScoredModel, estimate_closing_seconds, score_and_keep_best, score_best_model
 
@@ -83,6 +87,10 @@ class TrainingLoop:
             logger.info("compiling the network in the first step, which takes a minute or more")
         seconds = compute_training_seconds(trainer, deadline) if self.config.steps is None else None
         self.clock = TrainingClock(steps=self.config.steps, seconds=seconds, seconds_before=trainer.seconds_before)
+        self.threads: ThreadChooser | None = None
+        if self.config.steps is None and trainer.has_free_threads:
+            usual = trainer.num_threads
+            self.threads = ThreadChooser(usual, torch.get_num_threads() if usual == 1 else 1)
         self.agreed_progress = 0.0
         """The progress that the first process measured last, equal on all processes."""
         self.next_save = time.monotonic() + self.config.checkpoint_interval_seconds
@@ -115,7 +123,7 @@ class TrainingLoop:
                 else:
                     (step, size), batch = next(batches)
                     progress = decision.progress
-                    loss = step_within_memory(trainer, batch, progress)
+                    loss = self.take_step(batch, progress)
                     trainer.num_steps = step + 1
                     decision = self.decide()
                     trainer.update_average(step, decision.progress - progress)
@@ -140,6 +148,14 @@ class TrainingLoop:
             scored = score_best_model(trainer, self.folder)
         self.save(finished=True)
         return scored
+
+    def take_step(self, batch: Batch, progress: float) -> Tensor:
+        """Take a step; a run that the clock ends also chooses its threads by the time of the step."""
+        start = time.monotonic()
+        loss = step_within_memory(self.trainer, batch, progress)
+        if self.threads:
+            self.trainer.num_threads = self.threads.record(time.monotonic() - start)
+        return loss
 
     def choose_sizes(self) -> Iterator[tuple[int, Size]]:
         """Yield the steps and the size of their samples, at the progress when the batch is ordered."""

@@ -145,15 +145,21 @@ class Trainer:
         """The validation samples to score."""
         return draw_val_samples(self.config, self.splits)
 
+    @property
+    def has_free_threads(self) -> bool:
+        """True if the number of threads is for us to choose."""
+        is_alone_on_cpu = self.device.type == "cpu" and self.world.size == 1
+        return is_alone_on_cpu and torch.get_num_threads() > 1 and not are_threads_chosen_by_user()
+
     @cached_property
     def num_threads(self) -> int:
         """The threads of a step on the CPU.
 
         They depend on the config and on the processors, not on the load: sums over more threads round differently, and
-        a run must be repeatable.
+        a run must be repeatable. Only a run that the clock ends changes them (`ThreadChooser`).
         """
         threads, config = torch.get_num_threads(), self.config
-        if threads == 1 or self.device.type != "cpu" or self.world.size > 1 or are_threads_chosen_by_user():
+        if not self.has_free_threads:
             return threads
         part = -(-config.training.batch_size // config.training.gradient_accumulation_steps)
         gflops = count_gflops(self.model, (part, self.spec.channels, *config.data.crop_size))
