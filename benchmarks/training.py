@@ -9,7 +9,9 @@ PyTorch's defaults (fp32, AdamW); the same tuned (channels_last, bf16, fused Ada
 planner's
 Muon, and with AdamW and torch.compile. The U-Net with ResNet-18 is compared with that of segmentation_models_pytorch,
 in the same two loops. The ceiling is the time of every convolution of our step, forward and backward, each shape by
-itself in bf16 channels_last. A second measure is the rate of one large matrix product in the same precision.
+itself in bf16 channels_last. A second measure is the rate of one large matrix product in the same precision. The
+roofline adds to the ceiling the time in which a copy moves as many bytes as all other operators of our step read and
+write.
 
 Each contender has its own process (memory kept by one must not help another), and all take one step per round, in
 turn.
@@ -32,6 +34,7 @@ import torch
 from machine import write_result
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pixelwise.config import Config
 from pixelwise.data.description import describe_classes, parse_description
@@ -144,12 +147,19 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def print_rows(network: str, rows: Mapping[str, Any], batch: int) -> None:
-    flop = rows["ceiling"]["flop"]
-    print(f"{network}: {flop / batch / 1e9:.1f} GFLOP an image and step, in its convolutions")
+    ceiling = rows["ceiling"]
+    flop, moved, seconds = ceiling["flop"], ceiling["other_bytes"], ceiling["seconds"]
+    rate = ceiling["copy_bytes_per_second"]
+    floor = seconds + moved / rate
+    print(
+        f"{network}: {flop / batch / 1e9:.1f} GFLOP an image and step, in its convolutions, which read and write "
+        f"{ceiling['convolution_bytes'] / 1e9:.2f} GB a step; all other operators {moved / 1e9:.2f} GB, at "
+        f"{rate / 1e9:.0f} GB/s: roofline {batch / floor:.2f} images/s, {seconds / floor:.0%}"
+    )
     for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds"]):
-        rate, speed = batch / row["seconds"], flop / row["seconds"]
+        speed = flop / row["seconds"]
         print(
-            f"  {name:13} {rate:6.2f} images/s  {row['times_default']:5.2f} x default  "
+            f"  {name:13} {batch / row['seconds']:6.2f} images/s  {row['times_default']:5.2f} x default  "
             f"{row['ceiling_share']:5.0%} of the ceiling  {speed / 1e9:6.0f} GFLOP/s, "
             f"{speed / rows['ceiling']['matrix_flop_per_second']:4.0%} of a matrix product's",
             flush=True,
@@ -267,18 +277,28 @@ Call = tuple[str, tuple[Any, ...]]
 
 
 class Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A dispatch mode that counts convolutions by their arguments."""
+    """A dispatch mode that counts convolutions by their arguments, and the bytes of all operators."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[Call] = Counter()
+        self.convolution_bytes = self.other_bytes = 0
+        """Bytes of all tensors that operators read or write, each once for each operator."""
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
         operators = torch.ops.aten
         kinds = {operators.convolution.default: "forward", operators.convolution_backward.default: "backward"}
         if function in kinds:
             self.calls[kinds[function], tuple(freeze(value) for value in arguments)] += 1
-        return function(*arguments, **(keywords or {}))
+        result = function(*arguments, **(keywords or {}))
+        if not any(value.alias_info and not value.alias_info.is_write for value in function._schema.returns):  # a view
+            tensors = tree_leaves((arguments, keywords, result))
+            moved = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+            if function in kinds:
+                self.convolution_bytes += moved
+            else:
+                self.other_bytes += moved
+        return result
 
 
 def freeze(value: Any) -> Any:
@@ -299,6 +319,9 @@ def ceiling(setup: Setup, batch: Batch) -> Made:
         return sum((count * median_seconds(run, setup.device) for run, count in runs), start=0.0)
 
     return step, {
+        "convolution_bytes": seen.convolution_bytes,
+        "other_bytes": seen.other_bytes,
+        "copy_bytes_per_second": copy_rate(setup.device),
         "flop": sum(count * flop(call) for call, count in seen.calls.items()),
         "matrix_flop_per_second": matrix_rate(setup.device),
     }
@@ -310,6 +333,13 @@ def matrix_rate(device: torch.device) -> float:
     dtype = torch.bfloat16 if choose_precision("auto", device) == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / median_seconds(lambda: a @ b, device, repeats=9)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Return the bytes per second that a large copy reads and writes."""
+    source = torch.ones(2**26, device=device)
+    target = torch.ones_like(source)
+    return 2 * source.nbytes / median_seconds(lambda: target.copy_(source), device, repeats=9)
 
 
 def prepare(call: Call, device: torch.device) -> Callable[[], object]:

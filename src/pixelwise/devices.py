@@ -44,7 +44,9 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the device has instructions for bfloat16 convolutions, without emulation."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    # oneDNN can be limited to older instructions, by ONEDNN_MAX_CPU_ISA. Its bfloat16 is then a hundred times slower.
+    has_instructions = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return has_instructions and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
