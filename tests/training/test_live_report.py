@@ -73,7 +73,7 @@ def test_the_page_shows_progress_curves_and_images(page: LivePage) -> None:
     assert "step 10 · 25 % done · 61 s so far, about 3.0 min left" in shown.text
     for title in ("Training loss", "Learning rate", "Validation", "mean IoU"):
         assert title in shown.source
-    assert [image["data-title"] for image in shown.images] == ["image", "prediction", "truth"] * 3
+    assert [image["data-title"] for image in shown.images] == ["image", "truth", "prediction"] * 3
     assert "at step 12" in shown.text
     for name in page.dataset.classes.names:
         assert name in shown.text

@@ -122,7 +122,7 @@ def _list_facts(report: CheckReport, dataset: Dataset) -> list[tuple[str, str, s
     readable = [r for r in dataset.stats if r.size]
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
     origin = "from the dataset's description" if dataset.declared_classes else "from the mask values"
-    masks = sum(r.mask_error is None for r in dataset.stats)
+    masks = sum(r.mask_error is None or bool(r.color_counts) for r in dataset.stats)
     pixel_types = _join_distinct(r.dtype for r in readable) + " pixels" if readable else ""
     return [
         ("images", f"{report.num_images:,}", splits or "no pairs"),
