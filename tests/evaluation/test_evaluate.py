@@ -152,7 +152,7 @@ def test_files_with_the_same_stem_are_an_error(trained: Path, streets: Path, tmp
 def test_only_the_named_file_is_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also not the measurement of the engines, which `predict` stores next to the model."""
     data = pairs(tmp_path / "data", ["test"])
-    timing = EngineTiming(engine="torch", start_seconds=0, image_seconds=1, agreement=1)
+    timing = EngineTiming(engine="torch", start_seconds=0, cached_start_seconds=0, image_seconds=1, agreement=1)
     measured = []
     monkeypatch.setattr(engines, "MIN_IMAGES", 1)
     monkeypatch.setattr(engines, "_list_candidates", lambda predictor: ["openvino"])

@@ -301,7 +301,7 @@ def test_a_prediction_shows_the_overlay_and_its_classes(
         assert picture.size == shown[::-1]
     for label, name in enumerate(rgb.classes.names):
         assert (f"{name} " in text) == (label in prediction.labels)
-    shares = [float(share) for share in re.findall(r"([\d.]+)%", text)]
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", text)]
     assert sum(shares) == pytest.approx(100, abs=0.5)
 
 

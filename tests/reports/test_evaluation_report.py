@@ -43,7 +43,7 @@ def test_texts_are_escaped(make_report: MakeReport) -> None:
 def test_each_image_has_four_pictures_and_its_scores(make_report: MakeReport) -> None:
     report = make_report(make_masks(3))
     page = render(report)
-    assert [image["data-title"] for image in page.images[:4]] == ["image", "prediction", "truth", "errors"]
+    assert [image["data-title"] for image in page.images[:4]] == ["image", "truth", "prediction", "errors"]
     assert len(page.images) == 12
     assert all(image["alt"] for image in page.images)
     for sample, confusion in report.counts.per_image.items():

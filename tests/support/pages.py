@@ -21,7 +21,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.headings: list[tuple[str, str]] = []
         self.rows: list[list[str]] = []
-        """The texts of the cells of each row of a table."""
+        """The texts of the cells of each row of a table, without titles of pictures."""
         self.text = ""
         self.feed(self.source)
         assert self.open == []
@@ -62,7 +62,7 @@ class Page(HTMLParser):
         if HEADINGS & set(self.open):
             tag, text = self.headings[-1]
             self.headings[-1] = tag, f"{text} {data}".strip()
-        if {"td", "th"} & set(self.open):
+        if {"td", "th"} & set(self.open) and "figcaption" not in self.open:
             self.rows[-1][-1] += data.strip()
 
 

@@ -157,7 +157,7 @@ def note_samples(output: Path) -> None:
     def noted(self: Batches, step: int, size: tuple[int, int]) -> Any:
         count = self.batch_size // self.world_size
         first = step * self.batch_size + self.rank * count
-        names = [self._get_sample(position).name for position in range(first, first + count)]
+        names = [self._draw_sample(position)[0].name for position in range(first, first + count)]
         with (output / f"samples-{rank}.txt").open("a") as file:
             file.write(json.dumps([step, names]) + "\n")
         return make(self, step, size)

@@ -54,7 +54,8 @@ def find_fusible_pairs(network: nn.Module, size: Size, *, channels: int) -> list
         channels: channels of its images.
     """
     uses = _ConvolutionUses(network)
-    image = torch.zeros(1, channels, *size, device=next(network.parameters()).device)
+    device = next((parameter.device for parameter in network.parameters()), None)
+    image = torch.zeros(1, channels, *size, device=device)
     with torch.inference_mode(), uses:
         output = network(image)
     return list(uses.find_pairs(output))

@@ -444,7 +444,7 @@ class Predictor:
             raise InvalidArgumentError(
                 f"The image has shape {image.shape}. Expected (H, W) or (H, W, C) with every side above 0."
             )
-        if image.shape[0] == self.spec.channels != pixels.shape[2] and image.ndim == 3:
+        if image.shape[0] == self.spec.channels and pixels.shape[2] not in (1, self.spec.channels):
             raise InvalidArgumentError(
                 f"The image has shape {image.shape}. Expected the channels last, (H, W, C). "
                 "Use np.moveaxis(image, 0, -1)."

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 from pixelwise.data.loader import Batch, prefetch
 from pixelwise.devices import choose_loader_threads
@@ -123,7 +122,10 @@ class TrainingLoop:
                 else:
                     (step, size), batch = next(batches)
                     progress = decision.progress
-                    loss = self.take_step(batch, progress)
+                    start = time.monotonic()
+                    loss = step_within_memory(trainer, batch, progress)
+                    if self.threads:
+                        trainer.num_threads = self.threads.record(time.monotonic() - start)
                     trainer.num_steps = step + 1
                     decision = self.decide()
                     trainer.update_average(step, decision.progress - progress)
@@ -148,14 +150,6 @@ class TrainingLoop:
             scored = score_best_model(trainer, self.folder)
         self.save(finished=True)
         return scored
-
-    def take_step(self, batch: Batch, progress: float) -> Tensor:
-        """Take a step; a run that the clock ends also chooses its threads by the time of the step."""
-        start = time.monotonic()
-        loss = step_within_memory(self.trainer, batch, progress)
-        if self.threads:
-            self.trainer.num_threads = self.threads.record(time.monotonic() - start)
-        return loss
 
     def choose_sizes(self) -> Iterator[tuple[int, Size]]:
         """Yield the steps and the size of their samples, at the progress when the batch is ordered."""

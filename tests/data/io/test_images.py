@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import imagecodecs
 import numpy as np
 import pytest
@@ -479,6 +480,15 @@ def test_written_pngs_are_read_again(tmp_path: Path, pixels: Array) -> None:
     write_png(path, pixels)
     assert_mask(path, pixels)
     assert_image(path, pixels)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pngs_of_several_channels_are_those_that_were_encoded(dtype: type, channels: int) -> None:
+    pixels = noise(channels, dtype)
+    decoded = cv2.imdecode(np.frombuffer(encode_png(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    order = [2, 1, 0, 3][:channels]
+    np.testing.assert_array_equal(decoded[..., order], pixels)
 
 
 def test_a_written_palette_holds_indices_and_shows_colors(tmp_path: Path) -> None:
