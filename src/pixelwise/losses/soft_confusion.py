@@ -128,9 +128,10 @@ class _SoftConfusionFunction(torch.autograd.Function):
         if ctx.has_kernel:
             logits = logits.float() if logits.dtype == torch.float16 else logits
             logits = logits.contiguous(memory_format=get_memory_format(logits))
-            ctx.save_for_backward(logits, classes.contiguous(), weights.contiguous())
+            classes, weights = classes.contiguous(), weights.contiguous()
+            ctx.save_for_backward(logits, classes, weights)
             sums = weights.new_empty(4, logits.shape[1])
-            cpu.soft_confusion(*ctx.to_save, gamma, sums)
+            cpu.soft_confusion(logits, classes, weights, gamma, sums)
             cross_entropy, true_positive, true, predicted = sums.unbind()
             ctx.mark_non_differentiable(true)
             return cross_entropy, true_positive, predicted, true
