@@ -23,8 +23,8 @@ LAYERS = (
     ("errors", "version"),
     ("arguments",),
     ("shapes", "config", "devices", "progress", "files", "import_paths", "tensors"),
-    ("ops", "data", "losses", "metrics", "output_files"),
-    ("networks", "checks"),
+    ("ops", "data", "metrics", "output_files"),
+    ("networks", "losses", "checks"),
     ("model_file", "lowering", "conversion"),
     ("inference",),
     ("prediction", "evaluation"),
@@ -376,9 +376,9 @@ def test_an_import_from_below_is_found(tmp_path: Path, line: str) -> None:
 
 
 def test_an_import_from_the_same_row_is_found(tmp_path: Path) -> None:
-    planted = plant(tmp_path, {"data/a.py": "from pixelwise.losses import dice", "losses.py": ""})
+    planted = plant(tmp_path, {"data/a.py": "from pixelwise.metrics import iou", "metrics.py": ""})
     (found,) = misdirected_imports(planted)
-    assert "data/a.py:1 imports pixelwise.losses.dice: losses is on the same row" in found
+    assert "data/a.py:1 imports pixelwise.metrics.iou: metrics is on the same row" in found
 
 
 @pytest.mark.parametrize("line", ["import pixelwise", "from pixelwise import load"])

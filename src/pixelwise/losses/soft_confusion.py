@@ -9,7 +9,16 @@ from torch import Tensor
 
 from pixelwise.arguments import describe_value
 from pixelwise.errors import InvalidArgumentError
-from pixelwise.tensors import DTYPES, INTEGER_DTYPES, can_read_values, check_int, check_tensor, is_transforming
+from pixelwise.ops.kernels import cpu
+from pixelwise.tensors import (
+    DTYPES,
+    INTEGER_DTYPES,
+    can_read_values,
+    check_int,
+    check_tensor,
+    get_memory_format,
+    is_transforming,
+)
 
 # 1.4 MB of float32 logits at 11 classes.
 _CACHED_PIXELS = 2**15
@@ -83,13 +92,14 @@ def compute_soft_confusion(
     """
     classes, valid, weights = prepare_labels(logits, labels, ignore_index, class_weights, pixel_weights)
     inputs = logits, classes.unsqueeze(1), weights.unsqueeze(1), gamma
-    function = _sum_differentiably if is_transforming() else _SoftConfusionFunction.apply
+    is_traced = is_transforming() or torch.compiler.is_compiling()
+    function = _sum_differentiably if is_traced else _SoftConfusionFunction.apply
     cross_entropy, true_positive, predicted, true = function(*inputs)
     return SoftConfusion(cross_entropy, true_positive, predicted, true, valid.sum())
 
 
 def _sum_differentiably(logits: Tensor, classes: Tensor, weights: Tensor, gamma: float) -> tuple[Tensor, ...]:
-    """Compute the sums by operators that `torch.func` can transform; this takes several times the memory."""
+    """Compute the sums by operators that `torch.func` and graphs can take; this takes several times the memory."""
     log_p = F.log_softmax(logits.to(weights.dtype), dim=1)
     log_p_true = log_p.gather(1, classes)
     counted = weights * (classes == torch.arange(logits.shape[1], device=logits.device).view(-1, 1, 1))
@@ -106,13 +116,26 @@ class _SoftConfusionFunction(torch.autograd.Function):
     gamma 0), and ``r = t + sum_k gP_k * p_k``.
 
     Only the logits are saved, and the backward pass computes the softmax again. Blocks fit into the cache, and no other
-    array of the size of the logits is allocated than their gradient, which has their dtype and memory format.
+    array of the size of the logits is allocated than their gradient, which has their dtype and memory format. On the
+    CPU, a compiled kernel reads float32 and bfloat16 logits once in each pass; float16 is converted for it.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor, gamma: float) -> tuple[Tensor, ...]:
+        ctx.gamma, ctx.dtype = gamma, logits.dtype
+        can_read = all(map(can_read_values, (logits, classes, weights)))  # the labels were checked
+        ctx.has_kernel = can_read and logits.dtype != torch.float64 and cpu.load_library() is not None
+        if ctx.has_kernel:
+            logits = logits.float() if logits.dtype == torch.float16 else logits
+            logits = logits.contiguous(memory_format=get_memory_format(logits))
+            classes, weights = classes.contiguous(), weights.contiguous()
+            ctx.save_for_backward(logits, classes, weights)
+            sums = weights.new_empty(4, logits.shape[1])
+            cpu.soft_confusion(logits, classes, weights, gamma, sums)
+            cross_entropy, true_positive, true, predicted = sums.unbind()
+            ctx.mark_non_differentiable(true)
+            return cross_entropy, true_positive, predicted, true
         ctx.save_for_backward(logits, classes, weights)
-        ctx.gamma = gamma
         cross_entropy, true_positive, predicted, true = (weights.new_zeros(logits.shape[1]) for _ in range(4))
         for scores, labels, weight in _split_blocks(logits, classes, weights):
             log_p = F.log_softmax(scores.to(weight.dtype).contiguous(), dim=0)
@@ -127,11 +150,15 @@ class _SoftConfusionFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, cross_entropy: Tensor, true_positive: Tensor, predicted: Tensor, _: Tensor
+        ctx: Any, cross_entropy: Tensor, true_positive: Tensor, predicted: Tensor, true: Tensor
     ) -> tuple[Tensor | None, ...]:
         logits, classes, weights = ctx.saved_tensors
-        of_class = predicted.view(-1, 1, 1)
         gradient = torch.empty_like(logits)
+        if ctx.has_kernel:
+            slopes = torch.stack([cross_entropy, true_positive, true, predicted])
+            cpu.soft_confusion_backward(logits, classes, weights, ctx.gamma, slopes, gradient)
+            return gradient.to(ctx.dtype), None, None, None
+        of_class = predicted.view(-1, 1, 1)
         for scores, labels, weight, out in _split_blocks(logits, classes, weights, gradient):
             p = F.softmax(scores.to(weight.dtype).contiguous(), dim=0)
             p_true = p.gather(0, labels)

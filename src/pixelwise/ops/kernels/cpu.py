@@ -27,6 +27,15 @@ class PoolingSizes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
 
 
+class ScoresSizes(ctypes.Structure):
+    """The sizes and settings of one call, `struct pixelwise_scores` of cpp/soft_confusion.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "pixels", "classes", "channels_last", "dtype", "threads")),
+        ("gamma", ctypes.c_double),
+    ]
+
+
 @functools.cache
 def load_library() -> ctypes.CDLL | None:
     """Return the shared library, or None if it was not built or is for a different kind of processor."""
@@ -38,7 +47,7 @@ def load_library() -> ctypes.CDLL | None:
         if path.exists():
             try:
                 return _declare(ctypes.CDLL(str(path)))
-            except OSError:
+            except (OSError, AttributeError):  # damaged, or built from older sources
                 continue
     return None
 
@@ -48,6 +57,9 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     for name in ("pixelwise_max_pool", "pixelwise_max_unpool", "pixelwise_take"):
         getattr(library, name).argtypes = (ctypes.POINTER(PoolingSizes), pointer, pointer, pointer)
     library.pixelwise_max_pool.restype = None
+    for name, count in (("pixelwise_soft_confusion", 4), ("pixelwise_soft_confusion_backward", 5)):
+        getattr(library, name).argtypes = (ctypes.POINTER(ScoresSizes), *[pointer] * count)
+        getattr(library, name).restype = None
     library.pixelwise_use_huge_pages.argtypes = (pointer, ctypes.c_int64)
     library.pixelwise_use_huge_pages.restype = None
     library.pixelwise_instructions.restype = ctypes.c_char_p
@@ -78,6 +90,26 @@ def take(full: Tensor, switches: Tensor, kernel: int, pooled: Tensor) -> bool:
     """Write the values of (B, C, H, W) at the switches; return whether a switch was out of range."""
     sizes = _collect_sizes(full, kernel, pooled)
     return bool(_require_library().pixelwise_take(sizes, full.data_ptr(), pooled.data_ptr(), switches.data_ptr()))
+
+
+def soft_confusion(scores: Tensor, classes: Tensor, weights: Tensor, gamma: float, sums: Tensor) -> None:
+    """Write the four sums (4, K) of cpp/soft_confusion.h for (B, K, H, W); the weights are float32, all are dense."""
+    pointers = (tensor.data_ptr() for tensor in (scores, classes, weights, sums))
+    _require_library().pixelwise_soft_confusion(_collect_scores_sizes(scores, gamma), *pointers)
+
+
+def soft_confusion_backward(
+    scores: Tensor, classes: Tensor, weights: Tensor, gamma: float, slopes: Tensor, gradient: Tensor
+) -> None:
+    """Write the gradient with respect to the scores, for the gradients (4, K) of the sums."""
+    pointers = (tensor.data_ptr() for tensor in (scores, classes, weights, slopes, gradient))
+    _require_library().pixelwise_soft_confusion_backward(_collect_scores_sizes(scores, gamma), *pointers)
+
+
+def _collect_scores_sizes(scores: Tensor, gamma: float) -> ScoresSizes:
+    images, classes, height, width = scores.shape
+    is_last, threads = not scores.is_contiguous(), torch.get_num_threads()
+    return ScoresSizes(images, height * width, classes, is_last, DTYPES[scores.dtype], threads, gamma)
 
 
 def use_huge_pages(tensor: Tensor) -> Tensor:

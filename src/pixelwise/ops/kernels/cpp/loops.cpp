@@ -1,2 +1,3 @@
 // Compiled once per instruction set, with its compiler flags and -DPIXELWISE_ISA=NAME.
-#include "loops.h"
+#include "pooling_loops.h"
+#include "soft_confusion_loops.h"

@@ -1,12 +1,8 @@
-// The C interface: chooses the instruction set and divides the rows among threads.
+// Pooling and unpooling: divides the rows of windows among threads.
 
 #include "pooling.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <thread>
-#include <vector>
 
 #include "task.h"
 
@@ -14,74 +10,13 @@
 #include <sys/mman.h>
 #endif
 
-// The OpenMP runtime that PyTorch loaded, if any: its threads already run, and the threads of a second
-// runtime would compete for the cores. The symbol is weak, so the library also loads without a runtime.
-#if defined(__ELF__)
-extern "C" void GOMP_parallel(void (*)(void*), void*, unsigned, unsigned) __attribute__((weak));
-#endif
-
 namespace pixelwise {
 namespace {
 
-using Run = bool (*)(const Task&, int64_t, int64_t);
-
-struct Choice {
-    const char* name;
-    Run run;
-};
-
-// The widest instruction set of this processor. The environment can select a narrower one for tests.
-Choice choose() {
-#if defined(PIXELWISE_X86)
-    const char* asked = std::getenv("PIXELWISE_INSTRUCTIONS");
-    const auto may = [asked](const char* name) { return !asked || !std::strcmp(asked, name); };
-    __builtin_cpu_init();
-    if (may("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("bmi2"))
-        return {"avx512", avx512::run};
-    if (may("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-        __builtin_cpu_supports("fma"))
-        return {"avx2", avx2::run};
-#endif
-    return {"baseline", baseline::run};
-}
-
-const Choice choice = choose();
-
-// Each thread takes the next piece until none is left, so any number of threads works.
 struct Shared {
     const Task& task;
-    int64_t rows, piece;
-    std::atomic<int64_t> next{0};
     std::atomic<bool> astray{false};
 };
-
-void work_on(void* data) {
-    Shared& shared = *static_cast<Shared*>(data);
-    for (int64_t begin; (begin = shared.next.fetch_add(shared.piece)) < shared.rows;) {
-        const int64_t end = begin + shared.piece < shared.rows ? begin + shared.piece : shared.rows;
-        if (choice.run(shared.task, begin, end)) shared.astray = true;
-    }
-}
-
-bool has_openmp() {
-#if defined(__ELF__)
-    return GOMP_parallel != nullptr;
-#else
-    return false;
-#endif
-}
-
-void on_threads(int64_t threads, Shared& shared) {
-    if (threads <= 1) return work_on(&shared);
-#if defined(__ELF__)
-    if (has_openmp()) return GOMP_parallel(work_on, &shared, unsigned(threads), 0);
-#endif
-    std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; ++i) others.emplace_back(work_on, &shared);
-    work_on(&shared);
-    for (std::thread& other : others) other.join();
-}
 
 constexpr int64_t element_bytes[] = {4, 8, 2, 2};
 
@@ -112,13 +47,15 @@ bool run(Work work, const pixelwise_map* map, const void* full, const void* pool
                     const_cast<void*>(pooled),
                     const_cast<uint8_t*>(switches),
                     may_stream(work, *map, full, pooled)};
-    // With fewer elements, starting a thread takes longer than it saves.
-    constexpr int64_t worth_a_thread = 32768;
-    const int64_t elements = map->planes * map->height * map->width * map->inner;
-    int64_t threads = elements / worth_a_thread + 1;
-    threads = threads < map->threads ? threads : map->threads;
-    Shared shared{task, rows, rows / (threads * 8) + 1};
-    on_threads(threads, shared);
+    const int64_t threads = count_threads(map->planes * map->height * map->width * map->inner, map->threads);
+    Shared shared{task};
+    run_pieces(
+        threads, rows, rows / (threads * 8) + 1,
+        [](void* data, int64_t begin, int64_t end) {
+            Shared& all = *static_cast<Shared*>(data);
+            if (loops.run(all.task, begin, end)) all.astray = true;
+        },
+        &shared);
     return shared.astray;
 }
 
@@ -149,7 +86,3 @@ void pixelwise_use_huge_pages(void* data, int64_t bytes) {
     (void)data, (void)bytes;
 #endif
 }
-
-const char* pixelwise_instructions(void) { return pixelwise::choice.name; }
-
-const char* pixelwise_threads(void) { return pixelwise::has_openmp() ? "openmp" : "own"; }

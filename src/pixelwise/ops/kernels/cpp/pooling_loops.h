@@ -1,85 +1,14 @@
 // The loops, compiled once per instruction set, which PIXELWISE_ISA names.
 //
-// Vectors use the compiler's extension (GCC, Clang), so one source serves AVX-512, AVX2, SSE2 and NEON.
 // A step processes L neighboring windows: neighbors in a row of a contiguous map, or channels of one
 // position in channels_last. If L does not divide a row, the last step overlaps the one before it and
 // writes the same values again. Rows shorter than L use a shorter vector.
 
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-#include <utility>
-
 #include "task.h"
-
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include "vectors.h"
 
 namespace pixelwise {
 namespace PIXELWISE_ISA {
-
-#if defined(__AVX512BW__)
-constexpr int vector_bytes = 64;
-#elif defined(__AVX2__)
-constexpr int vector_bytes = 32;
-#else
-constexpr int vector_bytes = 16;
-#endif
-
-template <typename T, int L> struct VectorOf {
-    typedef T type __attribute__((vector_size(sizeof(T) * L)));
-};
-template <typename T> struct VectorOf<T, 1> {
-    typedef T type;
-};
-template <typename T, int L> using Vector = typename VectorOf<T, L>::type;
-
-template <typename V> inline V load(const void* from) {
-    V value;
-    std::memcpy(&value, from, sizeof(V));
-    return value;
-}
-
-// A load that also prefetches 4 KiB ahead in the same stream. The hardware prefetcher does not follow
-// two rows read in turn: with this, pooling (8, 64, 240, 320) is as fast as a copy, without it half as fast.
-template <typename V> inline V load_ahead(const void* from) {
-    constexpr int64_t ahead_bytes = 4096;
-    __builtin_prefetch(static_cast<const char*>(from) + ahead_bytes);
-    return load<V>(from);
-}
-
-// Stores that bypass the caches, for maps too large to stay in a cache until they are read again.
-template <bool stream, typename V> inline void store(void* to, const V& value) {
-#if defined(__AVX512F__)
-    if constexpr (stream && sizeof(V) == 64) {
-        _mm512_stream_si512(static_cast<__m512i*>(to), load<__m512i>(&value));
-        return;
-    }
-#endif
-#if defined(__AVX2__)
-    if constexpr (stream && sizeof(V) == 32) {
-        _mm256_stream_si256(static_cast<__m256i*>(to), load<__m256i>(&value));
-        return;
-    }
-#endif
-#if defined(__SSE2__)
-    if constexpr (stream && sizeof(V) == 16) {
-        _mm_stream_si128(static_cast<__m128i*>(to), load<__m128i>(&value));
-        return;
-    }
-#endif
-    std::memcpy(to, &value, sizeof(V));
-}
-
-// Not std::min: the linker could use its copy compiled for AVX-512 on older processors, too.
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-inline void finish_streams() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
 
 // Types of an element: `Raw` is loaded and stored, `Index` is the integer of the same width.
 struct Float32 {
@@ -100,12 +29,6 @@ struct Float16 {
     using Index = int16_t;
     static constexpr int16_t infinity = 0x7c00;
 };
-
-template <typename V, typename T> inline V filled(T value) {
-    if constexpr (std::is_arithmetic_v<V>) return V(value);
-    else return V{} + value;
-}
-template <typename M, typename V> inline V select(const M& mask, const V& yes, const V& no) { return mask ? yes : no; }
 
 // The maximum so far of L windows, and its position.
 template <typename E, int L> struct Best {
