@@ -360,6 +360,13 @@ def test_the_plan_says_where_the_weights_are_and_trains_them_gently(prepared, in
     assert plan(prepared, **{"training.steps": 100, "optimizer.encoder_lr": 0.1}).config.optimizer.encoder_lr == 0.1
 
 
+def test_few_classes_are_learned_from_scratch(prepared, monkeypatch, installed):
+    monkeypatch.setattr(planner, "MIN_FINE_TUNING_CLASSES", 9)
+    config = plan(prepared, **{"training.steps": 100}).config
+    assert config.network.encoder is None
+    assert config.reasons["network.encoder"].startswith("8 classes are learned faster from scratch")
+
+
 def test_weights_that_are_not_installed_are_not_chosen(prepared, monkeypatch, installed):
     monkeypatch.setattr(PackagedWeights, "find", lambda self: None)
     config = plan(prepared, **{"training.steps": 100}).config

@@ -84,9 +84,12 @@ PRETRAINED_LR_FACTOR = 0.25
 PRETRAINED_ENCODER = "tf_efficientnet_lite0"
 """Encoder whose ImageNet weights are installed with Pixelwise."""
 
-MIN_FINE_TUNING_STEPS = 100
-"""Optimizer steps with the smallest samples below which a small network from scratch is better than
-`PRETRAINED_ENCODER` (benchmarks/LOG.md)."""
+MIN_FINE_TUNING_STEPS = 250
+"""Optimizer steps with the smallest samples below which a small network from scratch is taken (benchmarks/LOG.md)."""
+
+MIN_FINE_TUNING_CLASSES = 5
+"""Number of classes below which a small network from scratch is taken: in few steps, thin lines and textures are
+learned better without ImageNet's features (benchmarks/LOG.md)."""
 
 ENCODER_LR = 5e-4
 """Peak learning rate of an encoder with pretrained weights (benchmarks/LOG.md)."""
@@ -227,6 +230,8 @@ class Planner:
         obstacle: str | None
         if not suits_pretrained(self.fingerprint):
             obstacle = "ImageNet weights need images with 3 channels of 8 bits"
+        elif (count := len(self.fingerprint.class_pixels)) < MIN_FINE_TUNING_CLASSES:
+            obstacle = f"{count} classes are learned faster from scratch; --encoder for scenes of photos"
         elif not source.find():
             obstacle = f"the package {source.distribution} is not installed"
         else:
