@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,16 @@ def score_samples(
     counts = EvaluationCounts(ConfusionMatrix(num_classes), BoundaryScore(num_classes) if boundaries else None)
     if boundaries and predictor.classes.foreground is not None:
         counts.margins = MarginHistogram()
-    with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+    answers = predict_all(
+        predictor,
+        samples,
+        dataset.read,
+        keep_logits=counts.margins is not None,
+        name=lambda sample: sample.image_location,
+    )
+    # After an error the garbage collector would close it, perhaps in one of its own threads.
+    with closing(answers), ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
         pending: deque[Future[None]] = deque()
-        answers = predict_all(
-            predictor,
-            samples,
-            dataset.read,
-            keep_logits=counts.margins is not None,
-            name=lambda sample: sample.image_location,
-        )
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Failure):
                 raise answer.error

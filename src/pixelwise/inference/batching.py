@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -45,7 +45,7 @@ def predict_all(
     options: PredictionOptions = PredictionOptions(),  # noqa: B008 - it is frozen
     keep_logits: bool = False,
     name: Callable[[Item], object] = str,
-) -> Iterator[PredictedImage[Item, Extra] | Failure[Item]]:
+) -> Generator[PredictedImage[Item, Extra] | Failure[Item], None, None]:
     """Predict every item, in their order, with the results of `predictor.predict` for each.
 
     In float32 on the CPU the results are equal bit for bit. In batches they differ by rounding.
