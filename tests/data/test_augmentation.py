@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import Augmentation, _choose_range, apply_augmentation, center_crop, draw_augmentation
+from pixelwise.data.augmentation import Augmentation, _choose_range, apply_augmentation, draw_augmentation, move_crop
 from pixelwise.data.io.images import Array
 
 IDENTITY = Augmentation(
@@ -100,21 +100,21 @@ def test_a_quarter_turn_is_exact() -> None:
 )
 def test_a_crop_is_centered_as_far_as_the_image_allows(center: tuple[float, float], top: int, left: int) -> None:
     image, labels = noise(10, 20), noise(10, 20, 1)[..., 0]
-    plan = center_crop(IDENTITY, center, labels.shape, (4, 8))
+    plan = move_crop(IDENTITY, center, labels.shape, (4, 8))
     _, crop_labels = apply_augmentation(plan, image, labels, (4, 8))
     np.testing.assert_array_equal(crop_labels, labels[top : top + 4, left : left + 8])
 
 
 def test_a_centered_crop_is_zoomed() -> None:
-    plan = center_crop(replace(IDENTITY, scale=2.0), (5, 10), (10, 20), (4, 8))
+    plan = move_crop(replace(IDENTITY, scale=2.0), (5, 10), (10, 20), (4, 8))
     assert plan.shift == (0.5, 0.5)
-    plan = center_crop(replace(IDENTITY, scale=2.0), (2, 17.5), (10, 20), (4, 8))
+    plan = move_crop(replace(IDENTITY, scale=2.0), (2, 17.5), (10, 20), (4, 8))
     assert plan.shift == pytest.approx((2 / 16, 31 / 32))
 
 
 def test_a_crop_larger_than_the_image_keeps_its_place() -> None:
     plan = replace(IDENTITY, shift=(0.25, 0.75))
-    assert center_crop(plan, (1, 1), (10, 20), (12, 8)).shift == (0.25, 0.0)
+    assert move_crop(plan, (1, 1), (10, 20), (12, 8)).shift == (0.25, 0.0)
 
 
 @pytest.mark.parametrize(("shift", "top", "left"), [((0.0, 0.0), 0, 0), ((1.0, 1.0), 6, 12), ((0.5, 0.25), 3, 3)])

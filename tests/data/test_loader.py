@@ -15,7 +15,7 @@ from pixelwise.config import AugmentationConfig
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array, write_png
 from pixelwise.data.loader import Batch, Batches, SampleCache, prefetch
-from pixelwise.data.rare_classes import make_rare_class_draw
+from pixelwise.data.rare_classes import make_rare_class_sampler
 from pixelwise.data.sample import Sample
 from pixelwise.data.scan import count_class_pixels, scan_dataset
 from pixelwise.errors import DataError
@@ -158,7 +158,7 @@ def write_dots(root: Path) -> Dataset:
 
 def test_samples_of_a_rare_class_show_it(tmp_path: Path) -> None:
     dataset = write_dots(tmp_path)
-    draw = make_rare_class_draw(count_class_pixels(dataset, dataset.samples), 0.5)
+    draw = make_rare_class_sampler(count_class_pixels(dataset, dataset.samples), 0.5)
     usual = replace(make_batches(dataset), augmentation=replace(NOTHING, scale=(1.0, 2.0)), batch_size=4)
     batches = replace(usual, rare_classes=draw)
     made = [batches.make(step, resolution) for step in range(25) for resolution in (1.0, 0.5)]
@@ -171,7 +171,7 @@ def test_samples_of_a_rare_class_show_it(tmp_path: Path) -> None:
 
 
 def test_images_smaller_than_the_crop_can_be_drawn_for_a_class(dataset: Dataset) -> None:
-    draw = make_rare_class_draw(count_class_pixels(dataset, dataset.samples), 1.0)
+    draw = make_rare_class_sampler(count_class_pixels(dataset, dataset.samples), 1.0)
     batch = replace(make_batches(dataset), rare_classes=draw, crop_size=(64, 64)).make(0)
     assert batch.labels.shape == (3, 64, 64)
 

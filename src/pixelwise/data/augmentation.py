@@ -74,12 +74,12 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator, reso
     )
 
 
-def center_crop(plan: Augmentation, center: tuple[float, float], source: Size, size: Size) -> Augmentation:
-    """Return the parameters with the crop around a point, as far as the crop stays in the image.
+def move_crop(plan: Augmentation, center: tuple[float, float], source: Size, size: Size) -> Augmentation:
+    """Return the parameters with the crop moved to a point of the image, as far as it stays inside.
 
     Args:
         plan: The parameters.
-        center: (row, column) of the point, from the corner of the image.
+        center: (row, column) of the point, which becomes the middle of the crop; the image begins at (0, 0).
         source: Height and width of the image.
         size: Height and width of the crop.
     """

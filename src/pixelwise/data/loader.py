@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from pixelwise.config import AugmentationConfig
-from pixelwise.data.augmentation import Augmentation, apply_augmentation, center_crop, draw_augmentation
+from pixelwise.data.augmentation import Augmentation, apply_augmentation, draw_augmentation, move_crop
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
-from pixelwise.data.rare_classes import RareClassDraw, find_crop_center
+from pixelwise.data.rare_classes import RareClassSampler, find_crop_center
 from pixelwise.data.sample import Sample
 from pixelwise.errors import DataError, InvalidArgumentError, format_count
 from pixelwise.shapes import Size, round_up
@@ -104,7 +104,7 @@ class Batches:
     """Sizes below the full crop are rounded up to a multiple of this, so that the network does not pad."""
     augment: Augment | None = None
     """Function of the user, applied after `augmentation`."""
-    rare_classes: RareClassDraw | None = None
+    rare_classes: RareClassSampler | None = None
     """Replaces samples, by their indices in `samples`, and crops them around a pixel of the class."""
     compute_pixel_weights: Callable[[Array], Array] | None = None
     """Function from augmented, cropped labels (H, W) to the weights of their pixels, (H, W) float32."""
@@ -131,7 +131,7 @@ class Batches:
             rng = np.random.default_rng([self.seed, 1, position])
             plan = draw_augmentation(self.augmentation, rng, size[0] / self.crop_size[0])
             if (index := draws[i][1]) is not None:
-                plan = _crop_around(plan, pairs[i][1], index, size, rng)
+                plan = _move_crop_to_class(plan, pairs[i][1], index, size, rng)
             apply_augmentation(plan, *pairs[i], size, (images[i].numpy(), all_labels[i].numpy()))
             if self.augment:
                 rng = np.random.default_rng([self.seed, 3, position])
@@ -158,13 +158,15 @@ class Batches:
         return self.samples[int(_draw_order(self.seed, epoch, len(self.samples))[index])], None
 
 
-def _crop_around(plan: Augmentation, labels: Array, index: int, size: Size, rng: np.random.Generator) -> Augmentation:
-    """Return the parameters with a random pixel of the class at a random place in the middle half of the crop."""
+def _move_crop_to_class(
+    plan: Augmentation, labels: Array, index: int, size: Size, rng: np.random.Generator
+) -> Augmentation:
+    """Return the parameters with the crop moved so that a random pixel of the class is in its middle half."""
     center = find_crop_center(labels, index, rng)
     if center is None:
         return plan
     offsets = (np.array(size) / plan.scale * rng.uniform(-0.25, 0.25, 2)).tolist()
-    return center_crop(plan, (center[0] + offsets[0], center[1] + offsets[1]), labels.shape, size)
+    return move_crop(plan, (center[0] + offsets[0], center[1] + offsets[1]), labels.shape, size)
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from pixelwise.data.io.images import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RareClassDraw:
+class RareClassSampler:
     """Draws a class in proportion to the square root of its inverse frequency, then a sample that contains it."""
 
     fraction: float
@@ -30,18 +30,18 @@ class RareClassDraw:
         return int(rng.choice(self.samples[index])), index
 
 
-def make_rare_class_draw(class_pixels: Array, fraction: float) -> RareClassDraw:
-    """Make the draw from the pixels of each class in each sample, (N, K) integer."""
+def make_rare_class_sampler(class_pixels: Array, fraction: float) -> RareClassSampler:
+    """Make the sampler from the pixels of each class in each sample, (N, K) integer."""
     totals = class_pixels.sum(0)
     weights = np.where(totals > 0, np.maximum(totals, 1), np.inf) ** -0.5
     present = tuple(np.flatnonzero(column) for column in class_pixels.T)
-    return RareClassDraw(fraction=fraction, probabilities=weights / weights.sum(), samples=present)
+    return RareClassSampler(fraction=fraction, probabilities=weights / weights.sum(), samples=present)
 
 
 def find_crop_center(labels: Array, index: int, rng: np.random.Generator) -> tuple[float, float] | None:
-    """Return (row, column) of a random pixel of a class in labels (H, W), from the corner of the image to its middle.
+    """Return the middle (row, column) of a random pixel of a class in labels (H, W); None if the class has none.
 
-    None: the class has no pixel.
+    The first pixel of the image has the middle (0.5, 0.5).
     """
     places = np.flatnonzero(labels == index)
     if not len(places):

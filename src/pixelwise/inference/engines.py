@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pixelwise.data.io.images import Array
 from pixelwise.data.synthetic import street_scene
 from pixelwise.devices import Precision, autocast, describe_device, synchronize
-from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, missing_extra
+from pixelwise.errors import InvalidArgumentError, describe_cause, find_name, format_count, missing_extra
 from pixelwise.files import compute_sha256, write_atomically
 from pixelwise.inference.engine_cache import has_entry, read_entry, write_entry
 from pixelwise.inference.fuse_batchnorm import optimize_for_inference
@@ -365,7 +365,7 @@ def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int,
     if timings is None:
         least = MIN_IMAGES_CACHED if cached else MIN_IMAGES
         if num_images < least:
-            logger.debug(f"engine: PyTorch, because {num_images} image(s) are too few to measure others ({least})")
+            logger.debug(f"engine: PyTorch, because measuring others pays from {least} images on")
             return predictor
         logger.info(f"Measuring the engines torch, {', '.join(candidates)} once")
         timings, networks = measure_engines(predictor, ("torch", *candidates))
@@ -377,8 +377,8 @@ def select_engine(predictor: "Predictor", model: str | Path, *, num_images: int,
     for one in timings:
         seconds = one.estimate_seconds(num_images, is_started=one.engine in networks, is_cached=one.engine in cached)
         logger.debug(
-            f"{ENGINES[one.engine].title}: {seconds:.1f} s for {num_images} image(s), "
-            f"{'cached' if one.engine in cached else 'not cached'}, {one.agreement:.2%} equal labels"
+            f"{ENGINES[one.engine].title}: {seconds:.1f} s for {format_count(num_images, 'image')}, "
+            f"{'cached' if one.engine in cached else 'not cached'}, {100 * one.agreement:.2f} % equal labels"
         )
     return replace(predictor, engine=chosen, engine_network=networks.get(chosen))
 

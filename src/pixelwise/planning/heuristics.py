@@ -33,10 +33,10 @@ FINE_TUNING_RARE_POWER = 0.5
 """`RARE_POWER` of a network with pretrained weights."""
 
 UNEVEN_FRACTION = 0.05
-"""Fraction of the training pixels of the rarest class below which some samples are drawn for rare classes."""
+"""Samples are drawn for rare classes if the rarest class has less than this fraction of the training pixels."""
 
 RARE_CLASS_FRACTION = 0.33
-"""Fraction of these samples (benchmarks/LOG.md)."""
+"""Fraction of the samples that are then drawn for rare classes (benchmarks/LOG.md)."""
 
 LEARNING_RATES = {"muon": 0.02, "adamw": 2e-3, "sgd": 0.05}
 
@@ -82,8 +82,7 @@ def choose_cache(fingerprint: Fingerprint, budget: MemoryBudget) -> Choices:
 
 def choose_loss(fingerprint: Fingerprint) -> Choices:
     """Choose class weights only if a class is very rare."""
-    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
-    reason = f"the rarest class has {rarest:.2g} of the pixels"
+    rarest, reason = _find_rarest_class(fingerprint)
     if rarest >= RARE_FRACTION:
         return {"loss.class_weights": ("none", reason)}
     return {
@@ -94,21 +93,25 @@ def choose_loss(fingerprint: Fingerprint) -> Choices:
 
 def choose_fine_tuning_loss(fingerprint: Fingerprint) -> Choices:
     """Choose class weights for an encoder with pretrained weights, which learns rare classes in few steps with them."""
-    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
+    rarest, reason = _find_rarest_class(fingerprint)
     if rarest >= FINE_TUNING_RARE_FRACTION:
         return {}
-    reason = f"the rarest class has {rarest:.2g} of the pixels, below {FINE_TUNING_RARE_FRACTION:g}"
     return {
-        "loss.class_weights": ("median_frequency", reason),
+        "loss.class_weights": ("median_frequency", f"{reason}, below {FINE_TUNING_RARE_FRACTION:g}"),
         "loss.class_weight_power": (FINE_TUNING_RARE_POWER, "pretrained features find rare classes with more weight"),
     }
 
 
 def choose_rare_classes(fingerprint: Fingerprint) -> Choices:
     """Draw a third of the samples for rare classes if there are any; random crops rarely show them."""
-    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
-    reason = f"the rarest class has {rarest:.2g} of the pixels"
+    rarest, reason = _find_rarest_class(fingerprint)
     return {"data.rare_class_fraction": (RARE_CLASS_FRACTION if rarest < UNEVEN_FRACTION else 0.0, reason)}
+
+
+def _find_rarest_class(fingerprint: Fingerprint) -> tuple[float, str]:
+    """Return the fraction of the pixels of the rarest class that occurs, and that fact in words."""
+    rarest = min((share for share in fingerprint.class_shares if share > 0), default=1.0)
+    return rarest, f"the rarest class has {rarest:.2g} of the pixels"
 
 
 def choose_augmentation(fingerprint: Fingerprint) -> Choices:

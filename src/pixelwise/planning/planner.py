@@ -225,26 +225,24 @@ class Planner:
         """Take `PRETRAINED_ENCODER` if it suits the images and the budget, and the user chose no network."""
         if self.fixed & NETWORK_KEYS or self.config.training.init_from:
             return
-        source = PACKAGED_WEIGHTS[PRETRAINED_ENCODER]
+        package = PACKAGED_WEIGHTS[PRETRAINED_ENCODER].distribution
         keys = {"network.encoder": PRETRAINED_ENCODER, "network.encoder_weights": "imagenet"}
-        obstacle: str | None
-        if not suits_pretrained(self.fingerprint):
-            obstacle = "ImageNet weights need images with 3 channels of 8 bits"
-        elif (count := len(self.fingerprint.class_pixels)) < MIN_FINE_TUNING_CLASSES:
-            obstacle = f"{count} classes are learned faster from scratch; --encoder for scenes of photos"
-        elif not source.find():
-            obstacle = f"the package {source.distribution} is not installed"
-        else:
-            obstacle = self.explain_obstacle(self.config.replace(keys))
-        if obstacle:
+        if obstacle := self.explain_obstacle(self.config.replace(keys)):
             self.choose({"network.encoder": (None, obstacle)})
             return
-        reason = f"ImageNet weights, from the package {source.distribution}; --weights none for random weights"
+        reason = f"ImageNet weights, from the package {package}; --weights none for random weights"
         self.choose({key: (value, reason) for key, value in keys.items()})
         self.choose_fine_tuning()
 
     def explain_obstacle(self, config: Config) -> str | None:
-        """Return why the budget or the memory does not suffice for a pretrained encoder; None if they do."""
+        """Return why a config with `PRETRAINED_ENCODER` does not suit the data or the budget; None if it does."""
+        source, count = PACKAGED_WEIGHTS[PRETRAINED_ENCODER], len(self.fingerprint.class_pixels)
+        if not suits_pretrained(self.fingerprint):
+            return "ImageNet weights need images with 3 channels of 8 bits"
+        if count < MIN_FINE_TUNING_CLASSES:
+            return f"{count} classes are learned faster from scratch; for photos of objects, try --encoder"
+        if not source.find():
+            return f"the package {source.distribution} is not installed"
         steps = config.training.steps
         if steps is None:
             crop = config.data.crop_size if "data.crop_size" in self.fixed else self.shrink_crop(MIN_CROP_PIXELS)

@@ -15,7 +15,7 @@ from pixelwise.data.classes import Classes
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.nodata import ALL_DATA
 from pixelwise.data.joined_dataset import StrPath, load_datasets
-from pixelwise.data.rare_classes import RareClassDraw, make_rare_class_draw
+from pixelwise.data.rare_classes import RareClassSampler, make_rare_class_sampler
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.scan import compute_normalization, count_class_pixels, scan_dataset
 from pixelwise.data.splits.splits import SplitAssignment, assign_folds, assign_splits, read_splits
@@ -74,11 +74,11 @@ class TrainingData:
         weights = median_frequency_weights(pixels.sum(0), ((pixels > 0) * image_pixels[:, None]).sum(0))
         return tuple(float(weight) for weight in np.asarray(weights) ** loss.class_weight_power)
 
-    def make_rare_class_draw(self, fraction: float) -> RareClassDraw | None:
-        """Return the draw of training samples for rare classes; None: all are drawn uniformly."""
+    def make_rare_class_sampler(self, fraction: float) -> RareClassSampler | None:
+        """Return the sampler for rare classes; None: all training samples are drawn uniformly."""
         if not fraction:
             return None
-        return make_rare_class_draw(count_class_pixels(self.dataset, self.splits["train"]), fraction)
+        return make_rare_class_sampler(count_class_pixels(self.dataset, self.splits["train"]), fraction)
 
     def trainer_arguments(self, config: Config) -> dict[str, Any]:
         """Return the arguments of a Trainer for a config, except those of the machine."""
@@ -101,7 +101,7 @@ class TrainingData:
             "splits": self.splits,
             "spec": spec,
             "class_weights": self.class_weights(config.loss),
-            "rare_classes": self.make_rare_class_draw(config.data.rare_class_fraction),
+            "rare_classes": self.make_rare_class_sampler(config.data.rare_class_fraction),
         }
 
     def make_trainer(self, config: Config, device: torch.device) -> Trainer:

@@ -13,7 +13,7 @@ from pixelwise.config import Config
 from pixelwise.data.dataset import Dataset
 from pixelwise.data.io.images import Array
 from pixelwise.data.loader import Batch, Batches, SampleCache
-from pixelwise.data.rare_classes import RareClassDraw
+from pixelwise.data.rare_classes import RareClassSampler
 from pixelwise.data.sample import Sample, Splits
 from pixelwise.data.unet_weight_map import border_weights
 from pixelwise.devices import (
@@ -84,7 +84,7 @@ class Trainer:
         spec: ModelSpec,
         *,
         class_weights: tuple[float, ...] | None = None,
-        rare_classes: RareClassDraw | None = None,
+        rare_classes: RareClassSampler | None = None,
         device: torch.device,
         world: World = SINGLE_PROCESS,
         initial_weights: Mapping[str, Tensor] | None = None,

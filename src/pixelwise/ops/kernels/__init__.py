@@ -1,6 +1,7 @@
 """The loops of `ops/pooling.py`: compiled C++ on the CPU, Triton on NVIDIA and AMD GPUs, plain PyTorch elsewhere.
 
-All three give the same results and differ only in speed.
+All three give the same results and differ only in speed. The compiled library also has the sums of
+`losses/soft_confusion.py`, which are plain PyTorch elsewhere.
 """
 
 from typing import Protocol
